@@ -1,0 +1,268 @@
+"""lab-caa: stands in for cloud-api-adaptor of OSC 1.11 on Azure. It alone makes pod VMs.
+
+The lab's cloud is a directory (``LAB_CLOUD``): images that lab-podvm-image made, and one directory a VM. Configuration is
+the environment, read once at the start, as in the real program: a peer-pods-cm edited later changes nothing here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import json
+import logging
+import os
+import random
+import re
+import signal
+import string
+import subprocess
+import sys
+import tomllib
+import zlib
+from pathlib import Path
+from typing import Any
+
+from lab import program
+from lab.kube import ApiError, Kube, owner_reference
+from lab.paths import rooted, run_directory, time_scale
+
+log = logging.getLogger("lab")
+
+NEEDED = ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZURE_SUBNET_ID",
+          "AZURE_IMAGE_ID")
+DEFAULT_SIZE = "Standard_DC2as_v5"
+INITDATA_ANNOTATION = "io.katacontainers.config.hypervisor.cc_init_data"
+HYPERVISOR = "io.katacontainers.config.hypervisor."
+# SEV-SNP confidential sizes; the lab's silicon knows no TDX.
+CONFIDENTIAL_SIZE = re.compile(r"^Standard_[DE]C(\d+)c?a(d)?s_(cc_)?v5$")
+RESOURCE = "kata.peerpods.io/vm"
+BOOT_SECONDS = 40
+NO_INITDATA = "algorithm = \"sha256\"\nversion = \"0.1.0\"\n\n[data]\n\"aa.toml\" = '''\n'''"
+MAX_USER_DATA = 64 * 1024
+TEE = "azsnpvtpm"
+
+
+class CreateError(Exception):
+    """A pod VM that could not be made, in the real program's words."""
+
+
+def seconds(duration: str) -> float:
+    """A Go duration such as ``5m`` or ``1h30m``."""
+    units = {"h": 3600, "m": 60, "s": 1}
+    return float(sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([hms])", duration)))
+
+
+def vcpus(size: str) -> int:
+    found = re.search(r"_[A-Z]+(\d+)", size)
+    return int(found.group(1)) if found else 0
+
+
+class Adaptor:
+    """The remote hypervisor of one node."""
+
+    def __init__(self, env: dict[str, str], kube: Kube) -> None:
+        self.env, self.kube = env, kube
+        self.cloud = Path(env["LAB_CLOUD"])
+        self.run = run_directory(self.cloud.parent)
+        self.vms: dict[str, dict[str, str]] = {}
+
+    def image(self, image_id: str) -> dict[str, Any]:
+        for file in sorted((self.cloud / "images").glob("*.json")):
+            image: dict[str, Any] = json.loads(file.read_text())
+            if image["id"].lower() == image_id.lower():
+                return image
+        raise CreateError("beginning VM creation or update: RESPONSE 404: 404 Not Found ERROR CODE: "
+                          f"GalleryImageNotFound: The gallery image {image_id} is not available")
+
+    def size(self, annotations: dict[str, str]) -> str:
+        """The VM size: asked by annotation and listed, the smallest listed one that fits, or the default."""
+        default = self.env.get("AZURE_INSTANCE_SIZE") or DEFAULT_SIZE
+        listed = [size for size in self.env.get("AZURE_INSTANCE_SIZES", "").split(",") if size]
+        asked = annotations.get(HYPERVISOR + "machine_type")
+        if asked:
+            if asked in listed or asked == default:
+                return asked
+            log.warning("instance type %s is not in the list of instance types; using the default", asked)
+            return default
+        cpus = int(annotations.get(HYPERVISOR + "default_vcpus") or 0)
+        if cpus and listed:
+            fitting = sorted((s for s in listed if vcpus(s) >= cpus), key=vcpus)
+            if fitting:
+                return fitting[0]
+        return default
+
+    def initdata(self, annotations: dict[str, str]) -> str:
+        """The initdata for the VM: the pod's, else the global one, else the dummy; always gzip and base64."""
+        text = annotations.get(INITDATA_ANNOTATION) or self.env.get("INITDATA", "")
+        if not text:
+            return base64.b64encode(gzip.compress(NO_INITDATA.encode(), mtime=0)).decode()
+        try:
+            document = tomllib.loads(gzip.decompress(base64.b64decode(text, validate=True)).decode())
+        except (ValueError, OSError, EOFError, zlib.error) as error:
+            raise CreateError(f"failed to set initdata from annotation: {error}") from error
+        if document.get("algorithm") not in ("sha256", "sha384", "sha512"):
+            raise CreateError(f"failed to set initdata from annotation: unsupported algorithm: "
+                              f"{document.get('algorithm')}")
+        return text
+
+    async def create(self, pod: dict[str, Any]) -> dict[str, Any]:
+        """Make a VM for a pod and wait for its agent."""
+        annotations = pod.get("annotations") or {}
+        name = f"podvm-{pod['name'][:40]}-{os.urandom(4).hex()}"
+        initdata = self.initdata(annotations)
+        size = self.size(annotations)
+        image_id = annotations.get(HYPERVISOR + "image") or self.env["AZURE_IMAGE_ID"]
+        try:
+            image = self.image(image_id)
+            wants_confidential = self.env.get("DISABLECVM", "false") != "true"
+            capable = bool(CONFIDENTIAL_SIZE.match(size))
+            if wants_confidential and not capable:
+                raise CreateError("beginning VM creation or update: RESPONSE 400: 400 Bad Request ERROR CODE: "
+                                  f"BadRequest: The VM size {size} is not supported for creation of VMs and Virtual "
+                                  "Machine Scale Set with 'ConfidentialVM' security type.")
+            if wants_confidential and not image["confidential"]:
+                raise CreateError("beginning VM creation or update: RESPONSE 400: 400 Bad Request ERROR CODE: "
+                                  "BadRequest: The provided gallery image does not support security type "
+                                  "'ConfidentialVM'.")
+        except CreateError as error:
+            raise CreateError(f"creating an instance : Creating instance ({name}): {error}") from error
+        if len(base64.b64encode(initdata.encode())) > MAX_USER_DATA:
+            raise CreateError("creating an instance : base64 encoded userData is greater than 64KB")
+        directory = self.cloud / "vms" / name
+        directory.mkdir(parents=True, mode=0o700)
+        short = name.rsplit("-", 1)[1]
+        agent = self.run / f"vm-{short}.sock"
+        (directory / "vm.json").write_text(json.dumps({
+            "name": name, "size": size, "location": self.env.get("AZURE_REGION", ""),
+            "resource_group": self.env["AZURE_RESOURCE_GROUP"], "image": image["id"],
+            "confidential": wants_confidential, "pcrs": image["pcrs"], "user_data": {"initdata": initdata},
+            "agent": str(agent), "scratch": str(self.run / f"vm-{short}"), "tee": TEE,
+            "silicon_key": self.env["LAB_SILICON_KEY"], "boot_seconds": BOOT_SECONDS * time_scale(),
+        }, indent=1))
+        environment = {k: v for k, v in os.environ.items() if k in ("PATH", "LAB_HOSTS", "PYTHONPATH", "HOME")}
+        with (directory / "console.log").open("ab") as console:
+            subprocess.Popen([sys.executable, "-m", "lab.guest", "--vm", str(directory)], env=environment,
+                             stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
+                             cwd=Path(__file__).parent.parent)
+        log.info("created an instance %s for sandbox %s", name, pod["uid"])
+        self.vms[name] = {"peerpod": await self.create_peerpod(pod, name), "namespace": pod["namespace"]}
+        deadline = asyncio.get_running_loop().time() + seconds(self.env.get("PROXY_TIMEOUT") or "5m") * time_scale()
+        log.info("Trying to establish agent proxy connection to %s:15150", name)
+        while not agent.exists():
+            if asyncio.get_running_loop().time() > deadline:
+                log.error("failed to establish agent proxy connection to %s; cleaning up instance due to error", name)
+                await self.stop(name)
+                raise CreateError(f"failed to establish agent proxy connection to {name}:15150: context deadline "
+                                  "exceeded")
+            await asyncio.sleep(0.05)
+        return {"vm": name, "agent": str(agent)}
+
+    async def create_peerpod(self, pod: dict[str, Any], instance: str) -> str:
+        name = f"{pod['name']}-resource-" + "".join(random.choices(string.ascii_lowercase + string.digits, k=5))
+        owner = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod["name"], "uid": pod["uid"]}}
+        try:
+            await self.kube.create({
+                "apiVersion": "confidentialcontainers.org/v1alpha1", "kind": "PeerPod",
+                "metadata": {"name": name, "namespace": pod["namespace"], "finalizers": ["peer.pod/finalizer"],
+                             "ownerReferences": [owner_reference(owner, controller=False)]},
+                "spec": {"cloudProvider": "azure", "instanceID": instance},
+            })
+        except ApiError as error:
+            log.warning("PeerPod not recorded: %s", error)
+        return name
+
+    async def stop(self, name: str) -> dict[str, Any]:
+        """Delete a VM: what a StopVM names, also one made before this program started."""
+        directory = self.cloud / "vms" / Path(name).name
+        if not (directory / "vm.json").exists():
+            return {}
+        vm = json.loads((directory / "vm.json").read_text())
+        try:
+            pid = int((directory / "pid").read_text())
+            os.kill(pid, signal.SIGTERM)
+            for _ in range(50):
+                os.kill(pid, 0)
+                await asyncio.sleep(0.02)
+            os.kill(pid, signal.SIGKILL)
+        except (OSError, ValueError):
+            pass
+        Path(vm["agent"]).unlink(missing_ok=True)
+        subprocess.run(["rm", "-rf", "--one-file-system", str(directory), vm["scratch"]], check=False)
+        known = self.vms.pop(name, None)
+        log.info("deleted an instance %s", name)
+        if known:
+            await self.remove_peerpod(known)
+        return {}
+
+    async def remove_peerpod(self, known: dict[str, str]) -> None:
+        api = ("confidentialcontainers.org/v1alpha1", "PeerPod", known["peerpod"])
+        try:
+            await self.kube.patch(*api, {"metadata": {"finalizers": None}}, known["namespace"])
+            await self.kube.delete(*api, known["namespace"])
+        except ApiError as error:
+            if error.status != 404:
+                log.warning("PeerPod not removed: %s", error)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                request = json.loads(line)
+                try:
+                    if request["method"] == "CreateVM":
+                        answer = await self.create(request["pod"])
+                    elif request["method"] == "StopVM":
+                        answer = await self.stop(request["vm"])
+                    else:
+                        answer = {"error": f"unknown method {request['method']!r}"}
+                except CreateError as error:
+                    log.error("%s", error)
+                    answer = {"error": str(error)}
+                writer.write(json.dumps(answer).encode() + b"\n")
+                await writer.drain()
+        except (OSError, ValueError):
+            pass
+        finally:
+            writer.close()
+
+    async def capacity(self, count: int | None) -> None:
+        """Offer VMs on the node (None: take the offer off)."""
+        path = "/status/capacity/" + RESOURCE.replace("/", "~1")
+        patch = {"op": "remove", "path": path} if count is None else {"op": "add", "path": path, "value": str(count)}
+        await self.kube.patch("v1", "Node", self.env["NODE_NAME"], [patch], subresource="status", type="json")
+
+
+async def work() -> None:
+    env = dict(os.environ)
+    for name in NEEDED:
+        if not env.get(name):
+            print(f"${name} is NOT set", flush=True)
+            sys.exit(1)
+    kube = Kube.from_kubeconfig(agent="lab-caa")
+    adaptor = Adaptor(env, kube)
+    published = rooted("/run/peerpod/hypervisor.sock")
+    published.parent.mkdir(parents=True, exist_ok=True)
+    socket = adaptor.run / f"caa-{env['NODE_NAME']}.sock"
+    socket.unlink(missing_ok=True)
+    server = await asyncio.start_unix_server(adaptor.serve, str(socket), limit=1 << 24)
+    published.unlink(missing_ok=True)
+    published.symlink_to(socket)
+    limit = int(env.get("PEERPODS_LIMIT_PER_NODE") or 10)
+    await adaptor.capacity(limit if limit >= 0 else 0)
+    log.info("server config: region %s, resource group %s, size %s, DISABLECVM %s", env.get("AZURE_REGION"),
+             env["AZURE_RESOURCE_GROUP"], env.get("AZURE_INSTANCE_SIZE") or DEFAULT_SIZE,
+             env.get("DISABLECVM", "false"))
+    try:
+        await asyncio.Event().wait()
+    finally:
+        server.close()
+        published.unlink(missing_ok=True)
+        socket.unlink(missing_ok=True)
+        try:
+            await adaptor.capacity(None)
+        finally:
+            await kube.close()
+
+
+if __name__ == "__main__":
+    sys.exit(program.main("lab-caa", "cloud-api-adaptor", "OSC 1.11", work))
