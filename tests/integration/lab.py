@@ -1,0 +1,143 @@
+"""A lab of its own for tests, driven only through what users have: commands, playbooks, the Kubernetes API."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import urllib3
+import yaml
+from kubernetes import client, config
+
+ROOT = Path(__file__).resolve().parents[2]
+ROW = re.compile(r"^(\d\d) (.+?)\s{2,}(\S+)\s{2,}(ok|failed|not run)\s+(\d+)\s+([\d.]+)$", re.MULTILINE)
+READ_VERBS = {"get", "list", "watch"}
+
+
+@dataclass
+class Run:
+    """What one ansible-playbook run said."""
+
+    code: int
+    output: str
+    seconds: float
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        found = re.search(r"^verdict: (.+)$", self.output, re.MULTILINE)
+        return found.group(1) if found else ""
+
+    @property
+    def changed(self) -> dict[str, int]:
+        return {number: step["changed"] for number, step in self.steps.items() if step["changed"]}
+
+
+class Lab:
+    """One lab in a state directory."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.env = {
+            **os.environ, "LAB_STATE": str(state), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"), "ANSIBLE_HOME": str(state.parent / "ansible"),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1",
+            "XDG_STATE_HOME": str(state.parent / "xdg-state"),
+        }
+        self._api: client.ApiClient | None = None
+
+    def lab(self, *arguments: str, check: bool = True) -> str:
+        """A command of the lab; its output."""
+        done = subprocess.run([sys.executable, "-m", "lab", *arguments], cwd=ROOT, env=self.env, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=900)
+        if check and done.returncode != 0:
+            raise AssertionError(f"lab {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}")
+        self._api = None
+        return done.stdout
+
+    def playbook(self, name: str, *arguments: str, variables: dict[str, Any] | None = None,
+                 timeout: float = 900) -> Run:
+        """Run a playbook on inventories/lab."""
+        command = ["ansible-playbook", "-i", "inventories/lab", f"playbooks/{name}.yml", *arguments]
+        if variables:
+            command += ["--extra-vars", json.dumps(variables)]
+        began = time.monotonic()
+        done = subprocess.run(command, cwd=ROOT, env=self.env, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=timeout)
+        return parse(done.returncode, done.stdout, time.monotonic() - began)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads((self.state / "lab.json").read_text())
+        return facts
+
+    @property
+    def cluster(self) -> dict[str, Any]:
+        cluster: dict[str, Any] = self.facts["clusters"]["lab"]
+        return cluster
+
+    @property
+    def api(self) -> client.ApiClient:
+        if self._api is None:
+            urllib3.disable_warnings()
+            self._api = config.new_client_from_config(self.cluster["kubeconfig"])
+            self._api.user_agent = "tests"
+        return self._api
+
+    def request(self, method: str, path: str, body: Any = None,
+                content_type: str = "application/merge-patch+json") -> Any:
+        """A request as the test's own administrator; None for 404."""
+        headers = {"Accept": "application/json", "Content-Type": content_type if method == "PATCH" else "application/json"}
+        try:
+            answer = self.api.rest_client.request(method, self.api.configuration.host + path, headers=headers, body=body)
+            answer.read()
+        except client.ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        return json.loads(answer.data)
+
+    def config_map(self, namespace: str, name: str) -> dict[str, str]:
+        found = self.request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+        return dict(found["data"]) if found else {}
+
+    def writes(self, since: int = 0) -> list[dict[str, Any]]:
+        """Persisted writes that playbooks made, by the audit log: not dry runs, not reviews of one's own rights."""
+        return [event for event in self.events(since)
+                if event["verb"] not in READ_VERBS and "dryRun=All" not in event["requestURI"]
+                and event.get("objectRef", {}).get("resource") not in
+                ("selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews")
+                and event.get("responseStatus", {}).get("code", 500) < 300]
+
+    def events(self, since: int = 0) -> Iterator[dict[str, Any]]:
+        """Completed requests of the inventory's user, from byte ``since`` of the audit log on."""
+        user = yaml.safe_load(Path(self.cluster["kubeconfig"]).read_text())["users"][0]["name"]
+        with open(self.cluster["audit_log"], "rb") as file:
+            file.seek(since)
+            for line in file:
+                event = json.loads(line)
+                if event["stage"] == "ResponseComplete" and event["user"]["username"] == user \
+                        and event.get("userAgent") != "tests":
+                    yield event
+
+    @property
+    def mark(self) -> int:
+        """The present end of the audit log."""
+        return Path(self.cluster["audit_log"]).stat().st_size
+
+
+def parse(code: int, output: str, seconds: float) -> Run:
+    """The table of steps from a run's output."""
+    run = Run(code, output, seconds)
+    for number, title, zone, result, changed, took in ROW.findall(output):
+        run.steps[number] = {"title": title, "zone": zone, "result": result, "changed": int(changed),
+                             "seconds": float(took)}
+    return run

@@ -1,0 +1,44 @@
+"""Each step by its tag alone, in a run of its own, on the cluster that the steps before it left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.integration.lab import ROOT, Lab
+
+STEPS = [f"{number:02d}" for number in range(1, 15)]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_step_alone(virgin: Lab, step: str) -> None:
+    run = virgin.playbook("site", "--tags", f"step{step}")
+    assert run.code == 0, run.output
+    assert run.steps[step]["result"] == "ok"
+    if step == "14":
+        assert run.verdict.startswith("the secret reached an attested pod")
+
+
+def test_a_killed_run_resumes(running_lab: Lab) -> None:
+    running_lab.lab("restore", "virgin")
+    process = subprocess.Popen(["ansible-playbook", "-i", "inventories/lab", "playbooks/site.yml"], cwd=ROOT,
+                               env=running_lab.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               start_new_session=True)
+    deadline = time.monotonic() + 300
+    path = "/apis/kataconfiguration.openshift.io/v1/kataconfigs"
+    while time.monotonic() < deadline:
+        found = running_lab.request("GET", path)
+        if found and found["items"]:
+            break
+        time.sleep(0.2)
+    else:
+        raise AssertionError("step 8 did not begin")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    run = running_lab.playbook("site")
+    assert run.code == 0, run.output
+    assert run.verdict.startswith("the secret reached an attested pod")
