@@ -12,7 +12,10 @@ mkdir -p "$tree"
 git ls-files -co --exclude-standard -z -- . ':!lab' ':!tests/lab' ':!tests/contract' ':!tests/integration' ':!tests/bench' \
     | while IFS= read -r -d '' file; do [ -e "$file" ] && printf '%s\0' "$file"; done \
     | tar --null -T - -cf - | tar -xf - -C "$tree"
-cache="${HOME}/.ansible/test/cache"
+# ansible-test keeps its environments and that cache below HOME: the checkout's own, not the user's.
+export PIP_CACHE_DIR="${PIP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/pip}"
+export HOME="$PWD/.ansible/home"
+cache="$HOME/.ansible/test/cache"
 mkdir -p "$cache"
 for version in 23_1_2 24_2 25_2; do
     script="$cache/get_pip_$version.py"
