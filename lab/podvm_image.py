@@ -1,0 +1,162 @@
+"""lab-podvm-image: what runs in the pods of the image jobs (reference/operators.md 3.5).
+
+``create`` makes a gallery image in the lab's cloud, a file below ``LAB_CLOUD``/images, and writes its id into
+``peer-pods-cm``; ``delete`` takes both away again. Anything else is the init container that copies the payload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from lab.kube import ApiError, Kube
+from lab.paths import time_scale
+from lab.program import log, main
+from lab.releases import RELEASES, pinned
+
+Environment = dict[str, str]
+CREDENTIALS = ("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID")
+NEEDED = ("AZURE_SUBSCRIPTION_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID", "AZURE_RESOURCE_GROUP",
+          "AZURE_REGION", "IMAGE_GALLERY_NAME", "IMAGE_DEFINITION_NAME", "IMAGE_VERSION", "PODVM_IMAGE_URI")
+GUID = re.compile(r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
+ANNOTATIONS = ("LATEST_IMAGE_ID", "IMAGE_GALLERY_NAME")
+CREATE_SECONDS, DELETE_SECONDS = 100, 30
+
+
+class Failed(Exception):
+    """The script's error; the pod ends with exit code 1."""
+
+
+def action_of(words: list[str]) -> str:
+    """``create``, ``delete`` or ``copy`` by the container's arguments."""
+    return next((word for word in words if word in ("create", "delete")), "copy")
+
+
+def check(environment: Environment) -> None:
+    """The script's checks before it does anything. Raises :class:`Failed`."""
+    if environment.get("CLOUD_PROVIDER") != "azure":
+        raise Failed("CLOUD_PROVIDER is empty or not set to azure")
+    for name in NEEDED:
+        if not environment.get(name):
+            raise Failed(f"{name} is empty")
+    if not all(GUID.match(environment[name]) for name in CREDENTIALS if name != "AZURE_CLIENT_SECRET"):
+        raise Failed("Failed to login to Azure")
+
+
+def image_id(environment: Environment) -> str:
+    """The ARM id of the gallery image version."""
+    return (
+        f"/subscriptions/{environment['AZURE_SUBSCRIPTION_ID']}/resourceGroups/{environment['AZURE_RESOURCE_GROUP']}"
+        f"/providers/Microsoft.Compute/galleries/{environment['IMAGE_GALLERY_NAME']}"
+        f"/images/{environment['IMAGE_DEFINITION_NAME']}/versions/{environment['IMAGE_VERSION']}"
+    )
+
+
+def image_file(cloud: Path, identity: str) -> Path:
+    """Where the lab's cloud keeps an image."""
+    return cloud / "images" / f"{hashlib.sha256(identity.encode()).hexdigest()[:8]}.json"
+
+
+def pcrs_of(uri: str) -> dict[int, str]:
+    """The measurements of the pod VM image that a reference names. Raises :class:`Failed` for an unknown one."""
+    reference = uri.removeprefix("oci::")
+    for release in RELEASES.values():
+        if any(reference == pinned("podvm-oci", version) for version in release.osc_index):
+            return release.pcrs
+    raise Failed(f"Failed to get the pod VM image {reference}: manifest unknown")
+
+
+def image_of(environment: Environment) -> dict[str, Any]:
+    """The image that ``create`` makes: confidential when the image ConfigMap says so at this moment."""
+    return {
+        "id": image_id(environment),
+        "confidential": environment.get("CONFIDENTIAL_COMPUTE_ENABLED") == "yes",
+        "pcrs": {str(number): value for number, value in pcrs_of(environment["PODVM_IMAGE_URI"]).items()},
+    }
+
+
+async def _progress(steps: list[tuple[str, float]]) -> None:
+    for text, seconds in steps:
+        log.info("%s", text)
+        await asyncio.sleep(seconds * time_scale())
+
+
+async def create(environment: Environment, kube: Kube) -> None:
+    """Make the image and tell peer-pods-cm. Raises :class:`Failed`."""
+    check(environment)
+    image = image_of(environment)
+    kind = "confidential" if image["confidential"] else "standard"
+    await _progress([
+        ("Logging in to Azure", CREATE_SECONDS * 0.05),
+        (f"Creating Azure image gallery {environment['IMAGE_GALLERY_NAME']}", CREATE_SECONDS * 0.1),
+        (f"Creating image definition {environment['IMAGE_DEFINITION_NAME']} ({kind})", CREATE_SECONDS * 0.1),
+        ("Creating the storage account", CREATE_SECONDS * 0.15),
+        ("Uploading the disk", CREATE_SECONDS * 0.35),
+        (f"Creating the image version {environment['IMAGE_VERSION']}", CREATE_SECONDS * 0.25),
+    ])
+    file = image_file(Path(environment["LAB_CLOUD"]), image["id"])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".part")
+    partial.write_text(json.dumps(image, indent=1) + "\n")
+    partial.replace(file)
+    log.info("Image %s made", image["id"])
+    marks = {"LATEST_IMAGE_ID": image["id"], "IMAGE_GALLERY_NAME": environment["IMAGE_GALLERY_NAME"]}
+    await patch_config(environment, kube, {"metadata": {"annotations": marks}})
+    if environment.get("UPDATE_PEERPODS_CM") == "yes":
+        await patch_config(environment, kube, {"data": {"AZURE_IMAGE_ID": image["id"]}})
+        log.info("peer-pods-cm updated with AZURE_IMAGE_ID")
+
+
+async def delete(environment: Environment, kube: Kube) -> None:
+    """Remove image version, source and gallery, and clear peer-pods-cm. Raises :class:`Failed`."""
+    check(environment)
+    identity = environment.get("IMAGE_ID", "")
+    if not identity:
+        raise Failed("IMAGE_ID is empty")
+    await _progress([
+        ("Logging in to Azure", DELETE_SECONDS * 0.1),
+        (f"Deleting image version {identity}", DELETE_SECONDS * 0.6),
+        ("Deleting the image definition and the gallery", DELETE_SECONDS * 0.3),
+    ])
+    file = image_file(Path(environment["LAB_CLOUD"]), identity)
+    if not file.exists():
+        log.warning("Image %s is not there", identity)
+    file.unlink(missing_ok=True)
+    gone: dict[str, Any] = dict.fromkeys(ANNOTATIONS)
+    await patch_config(environment, kube, {"metadata": {"annotations": gone}, "data": {"AZURE_IMAGE_ID": ""}})
+    log.info("peer-pods-cm cleared")
+
+
+async def patch_config(environment: Environment, kube: Kube, patch: dict[str, Any]) -> None:
+    """What the script does with ``kubectl patch configmap peer-pods-cm``."""
+    namespace = environment.get("LAB_POD_NAMESPACE", "openshift-sandboxed-containers-operator")
+    try:
+        await kube.patch("v1", "ConfigMap", "peer-pods-cm", patch, namespace, params={"fieldManager": "kubectl-patch"})
+    except ApiError as error:
+        raise Failed(f"Failed to update peer-pods-cm: {error.message}") from error
+
+
+async def work() -> None:
+    environment = dict(os.environ)
+    action = action_of(sys.argv[1:])
+    if action == "copy":
+        log.info("payload copied")
+        return
+    kube = Kube.from_kubeconfig(agent="lab-podvm-image")
+    try:
+        await {"create": create, "delete": delete}[action](environment, kube)
+    except Failed as error:
+        log.error("Error: %s", error)
+        raise
+    finally:
+        await kube.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main("lab-podvm-image", "the pod VM image builder", "OSC 1.11", work))
