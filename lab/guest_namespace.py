@@ -20,7 +20,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC = 1, 32, 4096, 16384
+MS_BIND, MS_REC = 4096, 16384
+PR_SET_PDEATHSIG = 1
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/proc", "/dev", "/sys")
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -107,6 +108,7 @@ class Holder:
 
         def enter() -> None:
             os.setsid()
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if root is not None:
                 os.chroot(root)
             os.chdir(request.get("cwd") or "/")

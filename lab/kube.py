@@ -130,7 +130,18 @@ class Kube:
 
     async def request(self, method: str, path: str, body: Any = None, params: dict[str, str] | None = None,
                       content_type: str = "application/json", timeout: float = 30) -> Any:
-        """One request; the decoded JSON answer. Raises :class:`ApiError`."""
+        """One request; the decoded JSON answer. Raises :class:`ApiError`; 429 is retried for ten seconds, as client-go does."""
+        for _ in range(50):
+            try:
+                return await self._request(method, path, body, params, content_type, timeout)
+            except ApiError as error:
+                if error.status != 429 or path.endswith("/eviction"):
+                    raise
+            await asyncio.sleep(0.2)
+        return await self._request(method, path, body, params, content_type, timeout)
+
+    async def _request(self, method: str, path: str, body: Any, params: dict[str, str] | None, content_type: str,
+                       timeout: float) -> Any:
         headers = self._headers()
         data = None
         if body is not None:

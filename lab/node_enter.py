@@ -10,7 +10,6 @@ import argparse
 import ctypes
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 MS_NOSUID, MS_BIND, MS_REC, MS_PRIVATE = 2, 4096, 16384, 1 << 18
@@ -68,12 +67,9 @@ def main() -> int:
     options.add_argument("command", nargs="+")
     given = options.parse_args()
     libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None)
-    root = Path(tempfile.gettempdir()) / ".lab-root"
-    # A tmpfs over the temporary directory hides it from this process only; what must stay visible is bound first.
-    holder = Path("/mnt") if Path("/mnt").is_dir() else Path(tempfile.gettempdir())
-    mount("tmpfs", holder, "tmpfs", MS_NOSUID)
-    root = holder / "root"
-    root.mkdir()
+    rootfs: Path = given.rootfs
+    root = rootfs.parent / "enter"
+    root.mkdir(exist_ok=True)
     mount("tmpfs", root, "tmpfs", MS_NOSUID)
     for name in SYSTEM:
         show(Path("/") / name, root / name)
@@ -82,14 +78,9 @@ def main() -> int:
     for name in ("tmp", "run", "var", "root", "home"):
         (root / name).mkdir(exist_ok=True)
     for path in given.visible:
-        if path.parts[1] not in SYSTEM:
+        if path.exists() and path.parts[1] not in SYSTEM:
             bind(path, root / str(path).lstrip("/"))
-    rootfs = given.rootfs
     overlay(rootfs, root)
-    if os.environ.get("KUBECONFIG"):
-        kubeconfig = Path(os.environ["KUBECONFIG"])
-        if kubeconfig.exists():
-            bind(kubeconfig, root / str(kubeconfig).lstrip("/"))
     os.chroot(root)
     os.environ.pop("LAB_ROOT", None)
     try:

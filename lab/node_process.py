@@ -52,7 +52,7 @@ def entered(argv: list[str], rootfs: Path, tools: Path, visible: list[Path], cwd
         return argv
     words = ["unshare", "--user", "--map-root-user", "--mount", "--", sys.executable, "-I",
              str(Path(__file__).with_name("node_enter.py")), "--rootfs", str(rootfs), "--cwd", cwd]
-    for path in sorted({CHECKOUT, tools, Path(sys.prefix), Path(sys.base_prefix), *visible}):
+    for path in sorted({CHECKOUT / "lab", tools, Path(sys.prefix), Path(sys.base_prefix), *visible}):
         words += ["--visible", str(path)]
     return [*words, "--", *argv]
 

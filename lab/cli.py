@@ -1,0 +1,177 @@
+"""The lab's command line."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lab import build, up
+from lab.paths import state_directory
+from lab.processes import StartError
+from lab.releases import RELEASES
+
+READ_VERBS = ("get", "list", "watch")
+REVIEWS = ("selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews", "tokenreviews", "subjectaccessreviews")
+
+
+def need(state: Path) -> dict[str, Any]:
+    found = up.facts(state)
+    if found is None:
+        raise up.UsageError(f"the lab is not up · no {state / 'lab.json'} · 'python -m lab up' starts it")
+    return found
+
+
+def status(state: Path) -> int:
+    found = up.facts(state)
+    rows = up.running_programs(state)
+    if found is None:
+        print(f"lab: down ({state}); {len(rows)} programs left over" if rows else f"lab: down ({state})")
+        return 1
+    cluster = found["clusters"][up.CLUSTER]
+    print(f"lab: up, release {found['release']}, time scale {found['time_scale']}, state {state}")
+    print(f"     API {cluster['api']}, router {cluster['ingress_address']} for *.{cluster['apps_domain']}")
+    print(f"     containers of pod VMs are kept apart by: {up.isolation(state)}")
+    for name, pid, rss in rows:
+        print(f"     {name:<26} pid {pid:<8} {rss:>5} MiB")
+    return 0
+
+
+def kubectl(state: Path, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
+    cluster = need(state)["clusters"][up.CLUSTER]
+    program = build.programs()["kubectl"]
+    return subprocess.run([str(program), "--kubeconfig", cluster["kubeconfig"], *arguments], text=True,
+                          stdout=subprocess.PIPE if capture else None)
+
+
+def logs(state: Path, program: str, follow: bool) -> int:
+    """A platform program's log, or that of the pods whose name begins so."""
+    file = state / up.CLUSTER / "log" / f"{program}.log"
+    if not file.exists():
+        file = state / up.CLUSTER / "log" / f"lab-{program}.log"
+    if file.exists():
+        return subprocess.run(["tail", "-n", "+1", *(["-f"] if follow else []), str(file)]).returncode
+    listing = kubectl(state, "get", "pods", "-A", "-o", "json", capture=True)
+    pods = [p["metadata"] for p in json.loads(listing.stdout)["items"] if p["metadata"]["name"].startswith(program)]
+    machines = sorted((state / "cloud" / "vms").glob(f"*{program}*/console.log"))
+    if not pods and not machines:
+        known = sorted(p.stem for p in (state / up.CLUSTER / "log").glob("*.log"))
+        raise up.UsageError(f"no log of {program!r} · neither a program, a pod nor a pod VM begins so · programs: "
+                            f"{', '.join(known)}; pods: 'kubectl get pods -A'")
+    for machine in machines:
+        print(f"==> pod VM {machine.parent.name} <==")
+        print(machine.read_text(errors="replace"))
+    for pod in pods:
+        print(f"==> pod {pod['namespace']}/{pod['name']} <==", flush=True)
+        kubectl(state, "logs", "-n", pod["namespace"], pod["name"], "--all-containers", *(["-f"] if follow else []))
+    return 0
+
+
+def audit_events(file: Path) -> Iterator[dict[str, Any]]:
+    with file.open() as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def is_write(event: dict[str, Any]) -> bool:
+    """Was something persisted? Dry runs, reviews and refused requests persist nothing."""
+    return (event["verb"] not in READ_VERBS and "dryRun=All" not in event["requestURI"]
+            and event.get("objectRef", {}).get("resource") not in REVIEWS
+            and event.get("responseStatus", {}).get("code", 500) < 300)
+
+
+def audit(state: Path, user: str, count: bool, as_json: bool) -> int:
+    cluster = need(state)["clusters"][up.CLUSTER]
+    counted: collections.Counter[tuple[str, str]] = collections.Counter()
+    for event in audit_events(Path(cluster["audit_log"])):
+        name = event["user"]["username"]
+        if user and user not in name:
+            continue
+        counted[name, event["verb"]] += 1
+        if count or not is_write(event):
+            continue
+        if as_json:
+            print(json.dumps(event))
+            continue
+        ref = event.get("objectRef", {})
+        place = "/".join(filter(None, (ref.get("namespace"), ref.get("name"), ref.get("subresource"))))
+        print(f"{event['stageTimestamp'][:19]}Z {name:<60} {event['verb']:<8} {ref.get('resource', ''):<32} {place}")
+    if count:
+        for (name, verb), number in sorted(counted.items()):
+            print(f"{number:>7} {verb:<10} {name}")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m lab", description="An OpenShift-shaped cluster on this machine.")
+    top.add_argument("--state", type=Path, help="state directory (default: LAB_STATE, else .lab in the checkout)")
+    commands = top.add_subparsers(dest="command", required=True)
+    start = commands.add_parser("up", help="start the lab")
+    start.add_argument("--release", default="1.11/1.0", help=f"one of {', '.join(RELEASES)}")
+    commands.add_parser("down", help="stop it")
+    commands.add_parser("status", help="what runs")
+    commands.add_parser("kubeconfig", help="print the path of the administrator's kubeconfig")
+    log = commands.add_parser("logs", help="a program's log")
+    log.add_argument("program")
+    log.add_argument("-f", "--follow", action="store_true")
+    audited = commands.add_parser("audit", help="what was written, and by whom")
+    audited.add_argument("--user", default="", help="only users whose name holds this")
+    audited.add_argument("--count", action="store_true", help="count requests by user and verb instead")
+    audited.add_argument("--json", action="store_true", help="whole audit events")
+    snap = commands.add_parser("snapshot", help="keep the present state under a name")
+    snap.add_argument("name", nargs="?")
+    snap.add_argument("--list", action="store_true")
+    back = commands.add_parser("restore", help="start the lab as it was at a snapshot")
+    back.add_argument("name")
+    commands.add_parser("kbs", help="the KBS alone (--config-file FILE)", add_help=False)
+    commands.add_parser("build", help="build or find the real programs")
+    return top
+
+
+def main(arguments: list[str]) -> int:
+    if "kbs" in arguments[:3]:
+        from lab import kbs
+
+        return int(kbs.main(arguments[arguments.index("kbs") + 1:]) or 0)
+    options = parser().parse_args(arguments)
+    state = (options.state or state_directory()).resolve()
+    try:
+        return run(options, state)
+    except (up.UsageError, StartError, build.BuildError) as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("lab: interrupted; 'python -m lab down' stops what was started", file=sys.stderr)
+        return 130
+
+
+def run(options: argparse.Namespace, state: Path) -> int:
+    os.environ["LAB_STATE"] = str(state)
+    if options.command == "up":
+        up.up(state, options.release)
+    elif options.command == "down":
+        up.down(state)
+    elif options.command == "status":
+        return status(state)
+    elif options.command == "kubeconfig":
+        print(need(state)["clusters"][up.CLUSTER]["kubeconfig"])
+    elif options.command == "logs":
+        return logs(state, options.program, options.follow)
+    elif options.command == "audit":
+        return audit(state, options.user, options.count, options.json)
+    elif options.command == "snapshot":
+        if options.list or not options.name:
+            print("\n".join(up.snapshots(state)))
+        else:
+            up.snapshot(state, options.name)
+    elif options.command == "restore":
+        up.restore(state, options.name)
+    elif options.command == "build":
+        print("\n".join(f"{name}: {path}" for name, path in build.programs().items()))
+    return 0

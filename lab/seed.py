@@ -1,0 +1,127 @@
+"""What a fresh OpenShift 4.20 installation on Azure looks like through its API."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+Object = dict[str, Any]
+
+OPENSHIFT = "4.20.8"
+INFRASTRUCTURE = "lab-x7k2p"
+REGION = "eastus"
+SUBSCRIPTION = "6f3a1c52-0b7d-4f0e-9a55-2d4c8e1b7a10"
+TENANT = "9d1e4b7c-55aa-4c1e-8f0b-7a6e3c2d1f00"
+CLUSTER_ID = "b4c1d2e3-7f60-4a8b-9c0d-1e2f3a4b5c6d"
+DOMAIN = "apps.lab.example.test"
+BASE_DOMAIN = "lab.example.test"
+WORKERS = ["lab-worker-eastus-1", "lab-worker-eastus-2"]
+CONTROL_PLANE = ["lab-control-plane-0", "lab-control-plane-1", "lab-control-plane-2"]
+OLM_NAMESPACE = "openshift-operator-lifecycle-manager"
+
+NAMESPACES = (
+    OLM_NAMESPACE, "openshift-marketplace", "openshift-operators", "openshift-config", "openshift-config-managed",
+    "openshift-cloud-controller-manager", "openshift-machine-config-operator", "openshift-machine-api", "openshift-ingress",
+    "openshift-ingress-operator", "openshift-monitoring", "openshift-cloud-credential-operator", "openshift",
+)
+
+
+def _object(api_version: str, kind: str, name: str, namespace: str | None = None, **content: Any) -> Object:
+    metadata: Object = {"name": name}
+    if namespace:
+        metadata["namespace"] = namespace
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **content}
+
+
+def cloud_conf() -> Object:
+    """The Azure cloud provider's configuration (the cluster's own knowledge of its network)."""
+    group = f"{INFRASTRUCTURE}-rg"
+    return {
+        "cloud": "AzurePublicCloud", "tenantId": TENANT, "subscriptionId": SUBSCRIPTION, "resourceGroup": group,
+        "location": REGION, "vnetName": f"{INFRASTRUCTURE}-vnet", "vnetResourceGroup": group,
+        "subnetName": f"{INFRASTRUCTURE}-worker-subnet", "securityGroupName": f"{INFRASTRUCTURE}-nsg",
+        "routeTableName": f"{INFRASTRUCTURE}-node-routetable", "useManagedIdentityExtension": True, "vmType": "standard",
+        "loadBalancerSku": "standard", "useInstanceMetadata": True,
+    }
+
+
+def nodes(number: int) -> list[Object]:
+    """What lab-node registers."""
+    found = []
+    for index, name in enumerate([*CONTROL_PLANE, *WORKERS]):
+        roles = ["master", "control-plane"] if name in CONTROL_PLANE else ["worker"]
+        zone = f"{REGION}-{index % 3 + 1}"
+        found.append({
+            "name": name, "roles": roles, "address": f"10.{number}.0.{10 + index}",
+            "providerID": f"azure:///subscriptions/{SUBSCRIPTION}/resourceGroups/{INFRASTRUCTURE}-rg/providers/"
+                          f"Microsoft.Compute/virtualMachines/{name}",
+            "labels": {
+                "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", "kubernetes.io/hostname": name,
+                "node.openshift.io/os_id": "rhel", "topology.kubernetes.io/region": REGION,
+                "topology.kubernetes.io/zone": zone, "node.kubernetes.io/instance-type": "Standard_D8s_v5",
+            },
+        })
+    return found
+
+
+def objects(api_server: str) -> list[tuple[Object, Object | None]]:
+    """(object, status) in the order of creation."""
+    found: list[tuple[Object, Object | None]] = [
+        (_object("v1", "Namespace", name), None) for name in NAMESPACES
+    ]
+
+    def add(obj: Object, status: Object | None = None) -> None:
+        found.append((obj, status))
+
+    azure = {"resourceGroupName": f"{INFRASTRUCTURE}-rg", "networkResourceGroupName": f"{INFRASTRUCTURE}-rg",
+             "cloudName": "AzurePublicCloud"}
+    add(_object("config.openshift.io/v1", "Infrastructure", "cluster", spec={
+        "cloudConfig": {"name": "cloud-provider-config", "key": "config"},
+        "platformSpec": {"type": "Azure"}}), {
+        "infrastructureName": INFRASTRUCTURE, "platform": "Azure",
+        "platformStatus": {"type": "Azure", "azure": azure},
+        "apiServerURL": f"https://api.{BASE_DOMAIN}:6443", "apiServerInternalURI": f"https://api-int.{BASE_DOMAIN}:6443",
+        "etcdDiscoveryDomain": "", "controlPlaneTopology": "HighlyAvailable", "infrastructureTopology": "HighlyAvailable",
+        "cpuPartitioning": "None"})
+    add(_object("config.openshift.io/v1", "Ingress", "cluster", spec={"domain": DOMAIN}))
+    add(_object("config.openshift.io/v1", "DNS", "cluster", spec={"baseDomain": BASE_DOMAIN}))
+    add(_object("config.openshift.io/v1", "Proxy", "cluster", spec={"trustedCA": {"name": ""}}), {})
+    add(_object("config.openshift.io/v1", "APIServer", "cluster", spec={}))
+    add(_object("config.openshift.io/v1", "FeatureGate", "cluster", spec={}))
+    add(_object("config.openshift.io/v1", "Network", "cluster", spec={
+        "clusterNetwork": [{"cidr": "10.128.0.0/14", "hostPrefix": 23}], "serviceNetwork": ["172.30.0.0/16"],
+        "networkType": "OVNKubernetes"}))
+    stamp = "2026-10-01T08:00:00Z"
+    add(_object("config.openshift.io/v1", "ClusterVersion", "version", spec={
+        "clusterID": CLUSTER_ID, "channel": "stable-4.20"}), {
+        "desired": {"version": OPENSHIFT, "image": f"quay.io/openshift-release-dev/ocp-release:{OPENSHIFT}-x86_64"},
+        "history": [{"state": "Completed", "version": OPENSHIFT, "startedTime": stamp, "completionTime": stamp,
+                     "image": f"quay.io/openshift-release-dev/ocp-release:{OPENSHIFT}-x86_64", "verified": False}],
+        "observedGeneration": 1, "versionHash": "lab", "availableUpdates": [],
+        "conditions": [
+            {"type": "Available", "status": "True", "lastTransitionTime": stamp, "message": f"Done applying {OPENSHIFT}"},
+            {"type": "Progressing", "status": "False", "lastTransitionTime": stamp,
+             "message": f"Cluster version is {OPENSHIFT}"},
+        ]})
+    add(_object("v1", "ConfigMap", "cloud-conf", "openshift-cloud-controller-manager",
+                data={"cloud.conf": json.dumps(cloud_conf(), indent=1)}))
+    pull_secret = {"auths": {"registry.redhat.io": {"auth": base64.b64encode(b"lab:lab").decode()}}}
+    add(_object("v1", "Secret", "pull-secret", "openshift-config", type="kubernetes.io/dockerconfigjson",
+                stringData={".dockerconfigjson": json.dumps(pull_secret)}))
+    add(_object("v1", "ConfigMap", "user-ca-bundle", "openshift-config", data={"ca-bundle.crt": ""}))
+    for role in ("master", "worker"):
+        add(_object("machineconfiguration.openshift.io/v1", "MachineConfig", f"00-{role}", spec={
+            "config": {"ignition": {"version": "3.4.0"}}}))
+        found[-1][0]["metadata"]["labels"] = {"machineconfiguration.openshift.io/role": role}
+        add(_object("machineconfiguration.openshift.io/v1", "MachineConfigPool", role, spec={
+            "machineConfigSelector": {"matchLabels": {"machineconfiguration.openshift.io/role": role}},
+            "nodeSelector": {"matchLabels": {f"node-role.kubernetes.io/{role}": ""}}, "paused": False}))
+        found[-1][0]["metadata"]["labels"] = {f"pools.operator.machineconfiguration.openshift.io/{role}": ""}
+    add(_object("operators.coreos.com/v1", "OLMConfig", "cluster", spec={"features": {"disableCopiedCSVs": False}}))
+    add(_object("operators.coreos.com/v1", "OperatorGroup", "olm-operators", OLM_NAMESPACE,
+                spec={"targetNamespaces": [OLM_NAMESPACE]}))
+    add(_object("operators.coreos.com/v1", "OperatorGroup", "global-operators", "openshift-operators", spec={}))
+    add(_object("scheduling.k8s.io/v1", "PriorityClass", "openshift-user-critical", value=1000000000,
+                description="System priority class for user workloads that are critical"))
+    return found
