@@ -89,7 +89,7 @@ def main() -> int:
         os.chdir("/")
     command = given.command
     try:
-        os.execvp(command[0], command)
+        os.execvp(command[0], command)  # noqa: S606
     except FileNotFoundError:
         print(f'exec failed: executable file `{command[0]}` not found in $PATH: No such file or directory',
               file=sys.stderr)

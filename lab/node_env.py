@@ -43,7 +43,7 @@ def field(pod: Object, path: str, addresses: dict[str, str]) -> str:
     match = _SUBSCRIPT.match(path)
     if match:
         return str((meta.get(match[1]) or {}).get(match[2], ""))
-    simple = {
+    simple: dict[str, Callable[[], Any]] = {
         "metadata.name": lambda: meta["name"],
         "metadata.namespace": lambda: meta["namespace"],
         "metadata.uid": lambda: meta["uid"],

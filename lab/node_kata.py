@@ -134,8 +134,8 @@ class KataSandbox:
         try:
             answer = await asyncio.shield(self._creating)
         except (OSError, ValueError) as error:
-            words = {FileNotFoundError: "no such file or directory", ConnectionRefusedError: "connection refused"}
-            why = words.get(type(error), "connection reset by peer")
+            why = ("no such file or directory" if isinstance(error, FileNotFoundError) else "connection refused"
+                   if isinstance(error, ConnectionRefusedError) else "connection reset by peer")
             raise SandboxError(f'{failed}code = Unavailable desc = connection error: desc = "transport: Error while '
                                f'dialing: dial unix {HYPERVISOR}: connect: {why}"') from error
         self._creating = None

@@ -148,7 +148,7 @@ class PodWorker:
         await asyncio.sleep(REFRESH_SECONDS * self.scale)
         self._refreshing = False
         if not self.stopping:
-            for volume in self.pod["spec"].get("volumes") or []:
+            for volume in self._mounted_volumes():
                 self._write_volume(volume, quiet=True)
 
     # Life -----------------------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ class PodWorker:
         while True:
             failed = False
             await self._fetch_tokens()
-            for volume in self.pod["spec"].get("volumes") or []:
+            for volume in self._mounted_volumes():
                 complaint = self._write_volume(volume)
                 if complaint:
                     failed = True
@@ -238,6 +238,13 @@ class PodWorker:
                 return
             await self.sleep_or_change(delay)
             delay = min(delay * 2, 122 * self.scale + 0.5)
+
+    def _mounted_volumes(self) -> list[Object]:
+        """The volumes that a container mounts; the kubelet ignores others (OLM leaves one in a CSV with a webhook)."""
+        spec = self.pod["spec"]
+        used = {m["name"] for c in [*(spec.get("initContainers") or []), *spec["containers"]]
+                for m in c.get("volumeMounts") or []}
+        return [volume for volume in spec.get("volumes") or [] if volume["name"] in used]
 
     def _write_volume(self, volume: Object, quiet: bool = False) -> str:
         """Write one volume; what is wrong with it, or nothing."""
@@ -339,7 +346,8 @@ class PodWorker:
         result["conditions"] = merge_conditions(before.get("conditions") or [], states)
         if init:
             result["initContainerStatuses"] = init
-        result["containerStatuses"] = main
+        if not self.failure:
+            result["containerStatuses"] = main
         return result
 
     def _worth_writing(self, wanted: Object) -> bool:
@@ -443,7 +451,7 @@ class PodWorker:
         """The node goes down, or lab-node stops: processes end, the object stays."""
         if self._ending is not None and not self.gone:
             return
-        await self._stop_containers(0.0 if self.node.down else 5.0)
+        await self._stop_containers(0.0 if self.node.down else 1.5)
         await self._cancel()
         if self._writer is not None:
             self._writer.cancel()

@@ -10,7 +10,7 @@ Object = dict[str, Any]
 
 
 def succeeded(status: Object) -> bool:
-    done = (status.get("state") or {}).get("terminated")
+    done: Object = (status.get("state") or {}).get("terminated") or {}
     return bool(done) and done["exitCode"] == 0
 
 

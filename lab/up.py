@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -181,6 +182,7 @@ def start_all(state: Path, cluster: Cluster, programs: dict[str, Path], progress
     cluster.start_controller_manager(processes, programs)
     start_stand_ins(state, cluster, processes)
     asyncio.run(point_catalog(cluster))
+    wait_held(cluster)
     cluster.start_olm(processes, programs)
     asyncio.run(wait_settled(cluster, processes, progress))
 
@@ -226,6 +228,17 @@ async def ensure_served(kube: Kube, obj: dict[str, Any]) -> dict[str, Any]:
                                  "lab's seed: report it") from error
             kube._resources.clear()
             await asyncio.sleep(0.1)
+
+
+def wait_held(cluster: Cluster, seconds: float = 10) -> None:
+    """Until lab-node holds port 8080 of one address: OLM would take it on every address and no pod could listen there."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((f"127.{cluster.number}.255.254", 8080), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
 
 
 async def point_catalog(cluster: Cluster) -> None:
