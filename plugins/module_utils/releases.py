@@ -1,0 +1,291 @@
+# Copyright (c) 2026, confidential.containers contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one release table: what each OSC and Trustee release wants, and which of them go together.
+
+Everything in the collection that depends on a release reads it here; nothing else compares versions. Sources: the
+comparison tables of the two operators' sources and product documents (OSC 1.8 to 1.13, Trustee operator 0.2 to 1.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
+
+OSC_PACKAGE = "sandboxed-containers-operator"
+TRUSTEE_PACKAGE = "trustee-operator"
+RUNTIME_ANNOTATION = "io.katacontainers.config.runtime.cc_init_data"
+HYPERVISOR_ANNOTATION = "io.katacontainers.config.hypervisor.cc_init_data"
+
+
+@dataclass(frozen=True)
+class OscRelease:
+    """One minor release of OpenShift sandboxed containers: how its guests and its operator behave."""
+
+    name: str
+    csv: str  # the newest z-stream: what a new installation gets
+    csvs: tuple[str, ...]  # accepted when already installed
+    protocol: str  # KBS protocol of the guest components
+    initdata_encoding: str  # base64 | gzip+base64
+    initdata_annotation: str
+    caa_kind: str = "DaemonSet"
+    caa_name: str = "osc-caa-ds"
+    ssh_key: bool = False  # the Azure adaptor reads a key file for every VM (1.10 and older)
+    required_secrets: tuple[str, ...] = ("peer-pods-secret",)
+    min_openshift: dict[str, str] = field(default_factory=dict)  # OpenShift minor -> z-stream floor; "" = the minor itself
+    image_key: str = "AZURE_IMAGE_ID"
+    image_policy_uri: str = ""  # a URI baked into the image; empty: initdata names it
+    agent_policy_annotation: bool = False  # policy by pod annotation is a documented way
+    gate_overwrites_initdata: bool = False  # gate off replaces INITDATA by a default document
+    watches_peer_pods_cm: bool = False  # the operator rolls the adaptor by itself after an edit
+    kata_cc_by_operator: bool = False
+    proxy_timeout: str = "5m"
+    runtime_class_overhead_memory: str = "120Mi"
+    secure_boot_key: bool = False  # ENABLE_SECURE_BOOT is documented
+
+
+@dataclass(frozen=True)
+class TrusteeRelease:
+    """One minor release of the Trustee operator with the KBS it deploys."""
+
+    name: str
+    csv: str
+    csvs: tuple[str, ...]
+    generation: str  # A | B | C | D, by configuration format
+    protocol: str  # accepted exactly
+    kbs_config_key: str
+    kbs_config_format: str  # json | toml-b | toml-c | toml-d
+    rvps_key: str
+    rvps_format: str  # empty | hash-value | value | map
+    resource_policy_key: str
+    attestation_policy_key: str
+    policy_ids: tuple[str, ...]
+    attestation_rules: str  # allow | claims | trust_claims
+    rego: tuple[str, ...]  # dialects of the engines of the accepted CSVs
+    reference_lookup: str  # data.reference | query_reference_value | none
+    resource_policy_data: str  # path | plugin-path | plugin
+    azure_snp: str  # name of the TEE on the wire and of its claims
+    azure_tdx: str
+    submodule: str  # of the token, "" for the flat token
+    token_type: str  # Simple | Ear
+    admin: str  # public_key | type | authorization_mode
+    signer_fields: bool  # KbsConfig names attestation key and certificate Secrets
+    crs: tuple[str, ...] = ("KbsConfig",)
+    default_cr: str = "KbsConfig"
+    insecure_token_key: str = "insecure_key"
+    expiry_enforced: bool = True
+    reference_values_required: bool = True
+    writes_is_ready: bool = True
+    watches_deployment: bool = True
+    migration_annotation: str = ""
+    unauthenticated_attestation_policy: tuple[str, ...] = ()  # CSVs whose KBS takes one from anybody
+    gpu_policy: bool = False
+    tdx_config: bool = True
+    worker_count: bool = False
+    # What an edit needs before the KBS uses it: live (after the kubelet's sync) | restart | rollout (by the operator)
+    after_edit_config: str = "restart"
+    after_edit_resource_policy: str = "live"
+    after_edit_attestation_policy: str = "live"
+    after_edit_reference_values: str = "live"
+    after_edit_secret: str = "live"
+    milan_only: bool = True  # certificate chain of the Azure SNP verifier
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An allowed pair, such as ``1.11/1.0``: the hub uses its Trustee half, each spoke its OSC half."""
+
+    name: str
+    osc: OscRelease
+    trustee: TrusteeRelease
+
+
+def _osc(*versions: str) -> dict[str, Any]:
+    names = tuple(f"{OSC_PACKAGE}.v{version}" for version in versions)
+    return {"csv": names[-1], "csvs": names, "name": ".".join(versions[-1].split(".")[:2])}
+
+
+def _trustee(*versions: str) -> dict[str, Any]:
+    names = tuple(f"{TRUSTEE_PACKAGE}.v{version}" for version in versions)
+    return {"csv": names[-1], "csvs": names, "name": ".".join(versions[-1].split(".")[:2])}
+
+
+_OSC_RELEASES = (
+    OscRelease(
+        **_osc("1.8.0", "1.8.1"), protocol="0.1.0", initdata_encoding="base64", initdata_annotation=RUNTIME_ANNOTATION,
+        caa_name="peerpodconfig-ctrl-caa-daemon", ssh_key=True, required_secrets=("peer-pods-secret", "ssh-key-secret"),
+        min_openshift={"4.15": ""}, image_policy_uri="kbs:///default/security-policy/osc", agent_policy_annotation=True,
+        runtime_class_overhead_memory="350Mi", secure_boot_key=True,
+    ),
+    OscRelease(
+        **_osc("1.9.0"), protocol="0.1.1", initdata_encoding="base64", initdata_annotation=RUNTIME_ANNOTATION, ssh_key=True,
+        required_secrets=("peer-pods-secret", "ssh-key-secret"), min_openshift={"4.15": ""},
+        image_policy_uri="kbs:///default/security-policy/osc", agent_policy_annotation=True, secure_boot_key=True,
+    ),
+    OscRelease(
+        **_osc("1.10.0", "1.10.1"), protocol="0.2.0", initdata_encoding="gzip+base64",
+        initdata_annotation=RUNTIME_ANNOTATION, ssh_key=True, required_secrets=("peer-pods-secret", "ssh-key-secret"),
+        min_openshift={"4.16": ""}, agent_policy_annotation=True, secure_boot_key=True,
+    ),
+    OscRelease(
+        **_osc("1.11.0", "1.11.1"), protocol="0.4.0", initdata_encoding="gzip+base64",
+        initdata_annotation=HYPERVISOR_ANNOTATION,
+        min_openshift={"4.17": "4.17.45", "4.18": "4.18.30", "4.19": "4.19.20", "4.20": "4.20.6"},
+        gate_overwrites_initdata=True, kata_cc_by_operator=True,
+    ),
+    OscRelease(
+        **_osc("1.12.0", "1.12.1"), protocol="0.4.0", initdata_encoding="gzip+base64",
+        initdata_annotation=HYPERVISOR_ANNOTATION, min_openshift={"4.19": "4.19.28", "4.20": "4.20.18"},
+        gate_overwrites_initdata=True, kata_cc_by_operator=True,
+    ),
+    OscRelease(
+        **_osc("1.13.0", "1.13.1"), protocol="0.4.0", initdata_encoding="gzip+base64",
+        initdata_annotation=HYPERVISOR_ANNOTATION, min_openshift={"4.18": "4.18.38", "4.19": "", "4.20": ""},
+        gate_overwrites_initdata=True, watches_peer_pods_cm=True, kata_cc_by_operator=True, proxy_timeout="8m",
+    ),
+)
+
+_TRUSTEE_RELEASES = (
+    TrusteeRelease(
+        **_trustee("0.2.0"), generation="A", protocol="0.1.0", kbs_config_key="kbs-config.json", kbs_config_format="json",
+        rvps_key="reference-values.json", rvps_format="empty", resource_policy_key="policy.rego",
+        attestation_policy_key="default.rego", policy_ids=("default",), attestation_rules="allow", rego=("v0",),
+        reference_lookup="data.reference", resource_policy_data="path", azure_snp="azsnpvtpm", azure_tdx="aztdxvtpm",
+        submodule="", token_type="Simple", admin="public_key", signer_fields=False, writes_is_ready=False,
+        watches_deployment=False,
+    ),
+    TrusteeRelease(
+        **_trustee("0.3.0"), generation="B", protocol="0.1.1", kbs_config_key="kbs-config.toml", kbs_config_format="toml-b",
+        rvps_key="reference-values.json", rvps_format="hash-value", resource_policy_key="policy.rego",
+        attestation_policy_key="default.rego", policy_ids=("default",), attestation_rules="claims", rego=("v0",),
+        reference_lookup="data.reference", resource_policy_data="plugin-path", azure_snp="azsnpvtpm",
+        azure_tdx="aztdxvtpm", submodule="cpu", token_type="Ear", admin="public_key", signer_fields=False,
+        writes_is_ready=False, watches_deployment=False,
+        unauthenticated_attestation_policy=("trustee-operator.v0.3.0",),
+    ),
+    TrusteeRelease(
+        **_trustee("0.4.0", "0.4.1", "0.4.2"), generation="B", protocol="0.2.0", kbs_config_key="kbs-config.toml",
+        kbs_config_format="toml-b", rvps_key="reference-values.json", rvps_format="hash-value",
+        resource_policy_key="policy.rego", attestation_policy_key="default.rego", policy_ids=("default",),
+        attestation_rules="claims", rego=("v0", "v1"), reference_lookup="data.reference",
+        resource_policy_data="plugin-path", azure_snp="azsnpvtpm", azure_tdx="aztdxvtpm", submodule="cpu",
+        token_type="Ear", admin="public_key", signer_fields=False, writes_is_ready=False, watches_deployment=False,
+        unauthenticated_attestation_policy=("trustee-operator.v0.4.0", "trustee-operator.v0.4.1", "trustee-operator.v0.4.2"),
+    ),
+    TrusteeRelease(
+        **_trustee("1.0.0"), generation="B", protocol="0.4.0", kbs_config_key="kbs-config.toml", kbs_config_format="toml-b",
+        rvps_key="reference-values.json", rvps_format="value", resource_policy_key="policy.rego",
+        attestation_policy_key="default_cpu.rego", policy_ids=("default_cpu", "default_gpu"), attestation_rules="claims",
+        rego=("v0",), reference_lookup="data.reference", resource_policy_data="plugin-path", azure_snp="azsnpvtpm",
+        azure_tdx="aztdxvtpm", submodule="cpu0", token_type="Ear", admin="public_key", signer_fields=True,
+        crs=("KbsConfig", "TrusteeConfig"), watches_deployment=False, worker_count=True,
+        after_edit_attestation_policy="restart",
+    ),
+    TrusteeRelease(
+        **_trustee("1.1.0"), generation="C", protocol="0.4.0", kbs_config_key="kbs-config.toml", kbs_config_format="toml-c",
+        rvps_key="reference-values.json", rvps_format="value", resource_policy_key="policy.rego",
+        attestation_policy_key="default_cpu.rego", policy_ids=("default_cpu", "default_gpu"),
+        attestation_rules="trust_claims", rego=("v1",), reference_lookup="query_reference_value",
+        resource_policy_data="plugin", azure_snp="az-snp-vtpm", azure_tdx="az-tdx-vtpm", submodule="cpu0",
+        token_type="Ear", admin="type", signer_fields=True, crs=("KbsConfig", "TrusteeConfig"), expiry_enforced=False,
+        gpu_policy=True, worker_count=True, after_edit_attestation_policy="restart", milan_only=False,
+    ),
+    TrusteeRelease(
+        **_trustee("1.2.0", "1.2.1"), generation="D", protocol="0.4.0", kbs_config_key="kbs-config.toml",
+        kbs_config_format="toml-d", rvps_key="reference_value", rvps_format="map",
+        resource_policy_key="resource-policy.rego", attestation_policy_key="default_cpu.rego",
+        policy_ids=("default_cpu", "default_gpu"), attestation_rules="trust_claims", rego=("v1",),
+        reference_lookup="query_reference_value", resource_policy_data="plugin", azure_snp="az-snp-vtpm",
+        azure_tdx="az-tdx-vtpm", submodule="cpu0", token_type="Ear", admin="authorization_mode", signer_fields=True,
+        crs=("KbsConfig", "TrusteeConfig"), default_cr="TrusteeConfig", insecure_token_key="insecure_header_jwk",
+        expiry_enforced=False, reference_values_required=False,
+        migration_annotation="kbs.confidentialcontainers.org/migrated-from-v1.1.0", gpu_policy=True, tdx_config=False,
+        worker_count=True, after_edit_config="rollout", after_edit_resource_policy="rollout",
+        after_edit_attestation_policy="rollout", after_edit_reference_values="rollout", after_edit_secret="restart",
+        milan_only=False,
+    ),
+)
+
+OSC_RELEASES = {release.name: release for release in _OSC_RELEASES}
+TRUSTEE_RELEASES = {release.name: release for release in _TRUSTEE_RELEASES}
+PAIRS = ("1.8/0.2", "1.9/0.3", "1.10/0.4", "1.11/1.0", "1.12/1.1", "1.13/1.2")
+
+
+def parse(coco_release: Any) -> Pair:
+    """The pair that ``coco_release`` names (``"1.11/1.0"``).
+
+    Raises :class:`CocoError` for anything else, listing the known pairs; an unknown release is never guessed.
+    """
+    known = ", ".join(PAIRS)
+    text = str(coco_release or "").strip()
+    if not text:
+        raise CocoError("coco_release is not set", "it has no default",
+                        f"Set coco_release to a pair of an OSC and a Trustee release, one of: {known}.")
+    osc, slash, trustee = text.partition("/")
+    if not slash:
+        raise CocoError(f"coco_release {text!r} is no pair", "there is no slash in it",
+                        f"Name an OSC and a Trustee release, one of: {known}.")
+    if osc not in OSC_RELEASES or trustee not in TRUSTEE_RELEASES:
+        which = f"OSC {osc}" if osc not in OSC_RELEASES else f"Trustee {trustee}"
+        raise CocoError(f"coco_release {text!r} is unknown", f"{which} is not in the release table",
+                        f"Use one of the known pairs: {known}.")
+    if text not in PAIRS:
+        raise CocoError(f"coco_release {text!r} is not an allowed pair",
+                        f"OSC {osc} and Trustee {trustee} do not speak the same protocol or were never released together",
+                        f"Use one of the known pairs: {known}.")
+    return Pair(text, OSC_RELEASES[osc], TRUSTEE_RELEASES[trustee])
+
+
+def check_csv(half: OscRelease | TrusteeRelease, installed: str) -> str:
+    """``default`` or ``accepted`` for an installed CSV of the release.
+
+    Raises :class:`CocoError` for another one: nothing is upgraded or replaced without being asked.
+    """
+    if installed == half.csv:
+        return "default"
+    if installed in half.csvs:
+        return "accepted"
+    raise CocoError(
+        f"The installed operator {installed} is not of release {half.name}",
+        f"release {half.name} accepts {', '.join(half.csvs)}",
+        "Set coco_release to the pair of the installed operators, or upgrade the operator step by step first.",
+    )
+
+
+def openshift_floor(osc: OscRelease, version: str) -> str:
+    """The lowest OpenShift version on which the release runs within the minor of ``version``; empty when it is met.
+
+    A minor newer than every listed one is met; an older one gives the lowest listed floor.
+    """
+    numbers = _numbers(version)
+    floors = {_numbers(minor): _numbers(floor or minor) for minor, floor in osc.min_openshift.items()}
+    if not floors or numbers[:2] > max(floors):
+        return ""
+    floor = floors.get(numbers[:2], min(floors.values()))
+    return "" if numbers >= floor else ".".join(map(str, floor))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    found = []
+    for part in version.split("-")[0].split("+")[0].split("."):
+        digits = "".join(c for c in part if c.isdigit())
+        found.append(int(digits or 0))
+    return tuple(found)
+
+
+def facts(pair: Pair) -> dict[str, Any]:
+    """The pair as plain data for templates: ``name``, ``osc``, ``trustee`` (lists instead of tuples)."""
+    plain: dict[str, Any] = _plain({"name": pair.name, "osc": asdict(pair.osc), "trustee": asdict(pair.trustee)})
+    plain["osc"]["package"] = OSC_PACKAGE
+    plain["trustee"]["package"] = TRUSTEE_PACKAGE
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value
