@@ -80,7 +80,8 @@ async def serve(socket: Path, number: int) -> asyncio.Server:
             writer.close()
             return
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await join(reader, writer, up_reader, up_writer)
+        with contextlib.suppress(asyncio.CancelledError):  # Python 3.11 logs a cancelled handler as an error
+            await join(reader, writer, up_reader, up_writer)
 
     socket.unlink(missing_ok=True)
     return await asyncio.start_unix_server(connect, str(socket))

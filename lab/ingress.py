@@ -112,7 +112,7 @@ class Router:
                     file.touch(mode=0o600)
                     file.write_text(text)
                 try:
-                    context.load_cert_chain(*files)
+                    context.load_cert_chain(files[0], files[1])
                 except (ssl.SSLError, ValueError) as error:
                     log.warning("route %s: its certificate cannot be used (%s); the router's is", backend.route, error)
                     return self.default
@@ -157,7 +157,7 @@ class Router:
         before = -1
         while True:
             ready: asyncio.Future[None] = loop.create_future()
-            loop.add_reader(connection, lambda f: f.done() or f.set_result(None), ready)
+            loop.add_reader(connection, _finish, ready)
             try:
                 await ready
             finally:
@@ -204,7 +204,8 @@ class Router:
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
-                await self.http(reader, writer, secure=True)
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self.http(reader, writer, secure=True)
             finally:
                 if not done.done():
                     done.set_result(None)
@@ -212,6 +213,11 @@ class Router:
         protocol = asyncio.StreamReaderProtocol(reader, connected, loop=loop)
         await loop.connect_accepted_socket(lambda: protocol, connection, ssl=context)
         await done
+
+    async def plain(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One plain HTTP connection."""
+        with contextlib.suppress(asyncio.CancelledError):  # Python 3.11 logs a cancelled handler as an error
+            await self.http(reader, writer)
 
     # HTTP -----------------------------------------------------------------------------------------------------------
 
@@ -236,7 +242,7 @@ class Router:
     @staticmethod
     def _refuse(backend: Backend | None, host: str, path: str, secure: bool) -> bytes | None:
         """The router's own answer where the request goes to no backend."""
-        if backend is None or backend.termination == "passthrough" and secure:
+        if backend is None or (backend.termination == "passthrough" and secure):
             return page(503, "Service Unavailable", UNAVAILABLE)
         if secure:
             return None if backend.termination else page(503, "Service Unavailable", UNAVAILABLE)
@@ -281,6 +287,15 @@ class Router:
         return None
 
 
+def _version(obj: Object) -> int:
+    return int(obj["metadata"]["resourceVersion"])
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError, ssl.SSLError):
         while data := await reader.read(65536):
@@ -307,7 +322,10 @@ class Ingress:
             elif type == "DELETED":
                 store.pop(key_of(obj), None)
             else:
-                store[key_of(obj)] = obj
+                before = store.get(key_of(obj))
+                # What we wrote ourselves is newer than what the watch may still have to say.
+                if before is None or _version(obj) >= _version(before):
+                    store[key_of(obj)] = obj
             self._dirty.set()
 
     async def run(self) -> None:
@@ -378,7 +396,7 @@ async def run(given: argparse.Namespace) -> None:
     ingress = Ingress(kube, router, number, given.state / "hosts.json", server.partition("://")[2])
     works = [asyncio.ensure_future(router.accept(listener))]
     try:
-        plain = await asyncio.start_server(router.http, f"127.{number}.0.2", HTTP_PORT)
+        plain = await asyncio.start_server(router.plain, f"127.{number}.0.2", HTTP_PORT)
         works.append(asyncio.ensure_future(plain.serve_forever()))
     except OSError as error:
         log.warning("no plain HTTP: %s", error)

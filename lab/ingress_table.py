@@ -92,12 +92,14 @@ def invalid(spec: Object) -> str:
         if tls.get("insecureEdgeTerminationPolicy") == "Allow":
             return "spec.tls.insecureEdgeTerminationPolicy: Invalid value: \"Allow\": acceptable values are None, Redirect"
     if kind == "edge" and tls.get("destinationCACertificate"):
-        return 'spec.tls.destinationCACertificate: Invalid value: "redacted": edge termination does not support destination certificates'
+        return ('spec.tls.destinationCACertificate: Invalid value: "redacted": edge termination does not support '
+                "destination certificates")
     if tls.get("destinationCACertificate"):
         try:
             ssl.create_default_context(cadata=tls["destinationCACertificate"])
         except (ssl.SSLError, ValueError):
-            return 'spec.tls.destinationCACertificate: Invalid value: "redacted destination ca certificate data": failed to parse'
+            return ('spec.tls.destinationCACertificate: Invalid value: "redacted destination ca certificate data": '
+                    "failed to parse")
     return ""
 
 
@@ -146,13 +148,19 @@ def host_of(route: Object, domain: str) -> str:
     return f"{spec['subdomain']}.{domain}" if spec.get("subdomain") else ""
 
 
+def _admitted(route: Object) -> bool:
+    """Was the route admitted before? (Of two routes of one second the one that was stays.)"""
+    ingress = ((route.get("status") or {}).get("ingress") or [{}])[0]
+    return any(c.get("type") == "Admitted" and c.get("status") == "True" for c in ingress.get("conditions") or [])
+
+
 def build(routes: dict[str, Object], services: dict[str, Object], slices: dict[str, Object], domain: str) -> Table:
     """Admit routes, oldest first, and find their backends."""
     table = Table()
     claimed: dict[str, tuple[str, str, set[str]]] = {}  # host → (namespace, oldest route's name, paths)
     behind = slices_by_service(slices)
     ordered = sorted(routes.items(), key=lambda item: (item[1]["metadata"].get("creationTimestamp", ""),
-                                                       item[1]["metadata"].get("uid", "")))
+                                                       not _admitted(item[1]), item[1]["metadata"].get("uid", "")))
     for key, route in ordered:
         meta, spec = route["metadata"], route["spec"]
         host, path = host_of(route, domain), spec.get("path") or ""
@@ -227,7 +235,7 @@ def status(route: Object, verdict: Verdict, domain: str, now: str) -> Object | N
     if verdict.reason:
         condition |= {"reason": verdict.reason, "message": verdict.message}
     before = ((route.get("status") or {}).get("ingress") or [{}])[0]
-    known = next((c for c in before.get("conditions") or [] if c.get("type") == "Admitted"), {})
+    known: Object = next((c for c in before.get("conditions") or [] if c.get("type") == "Admitted"), {})
     same = {k: v for k, v in known.items() if k != "lastTransitionTime"} == condition
     wanted = {"host": verdict.host, "routerName": "default", "routerCanonicalHostname": f"router-default.{domain}",
               "wildcardPolicy": "None"}

@@ -189,8 +189,9 @@ class NodeAgent:
 
     async def stop(self) -> None:
         """End cleanly: pod VMs are stopped first, while their adaptors still run."""
-        workers = list(self.workers.values())
-        await asyncio.gather(*(w.halt() for w in workers if not w.gone))
+        workers = [w for w in self.workers.values() if not w.gone]
+        for virtual in (True, False):
+            await asyncio.gather(*(w.halt() for w in workers if w.virtual == virtual))
         for task in list(self._tasks):
             task.cancel()
         await self.server.stop()

@@ -12,7 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-MS_NOSUID, MS_BIND, MS_REC, MS_PRIVATE = 2, 4096, 16384, 1 << 18
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 32, 4096, 16384
+MS_PRIVATE, MS_RELATIME = 1 << 18, 1 << 21
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib64", "lib32", "proc", "dev", "sys")
 ETC = ("passwd", "group", "ssl", "pki", "ca-certificates", "alternatives", "ld.so.cache", "nsswitch.conf", "localtime",
        "terminfo")
@@ -35,6 +36,13 @@ def bind(source: Path, target: Path) -> None:
     mount(str(source), target, None, MS_BIND | MS_REC)
 
 
+def freeze(target: Path) -> None:
+    """Make a bound configMap, secret or projected volume read-only, where the kernel lets us keep its other flags."""
+    for locked in (0, MS_NOSUID, MS_NOSUID | MS_NODEV, MS_NOSUID | MS_NODEV | MS_RELATIME, MS_RELATIME):
+        if libc.mount(None, str(target).encode(), None, MS_REMOUNT | MS_BIND | MS_RDONLY | locked, None) == 0:
+            return
+
+
 def show(source: Path, target: Path) -> None:
     """Show a host directory's entry: a link as the same link, anything else bound."""
     if source.is_symlink():
@@ -55,6 +63,8 @@ def overlay(rootfs: Path, root: Path) -> None:
                 source = path.resolve()
                 if source.exists() and path.readlink().is_absolute():
                     bind(source, target)
+                    if (source / "..data").is_symlink():
+                        freeze(target)
             elif path.is_file():
                 bind(path, target)
 

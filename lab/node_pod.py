@@ -69,6 +69,11 @@ class PodWorker:
     # What others ask ------------------------------------------------------------------------------------------------
 
     @property
+    def virtual(self) -> bool:
+        """Does the pod run in a VM?"""
+        return isinstance(self.sandbox, KataSandbox)
+
+    @property
     def title(self) -> str:
         return f"{self.pod['metadata']['namespace']}/{self.pod['metadata']['name']}"
 
@@ -451,6 +456,10 @@ class PodWorker:
         """The node goes down, or lab-node stops: processes end, the object stays."""
         if self._ending is not None and not self.gone:
             return
+        if self.node.down and self._writer is not None:
+            self._writer.cancel()  # a kubelet that is down writes nothing
+        if not self.node.down and self.virtual:
+            await self.sandbox.destroy()
         await self._stop_containers(0.0 if self.node.down else 1.5)
         await self._cancel()
         if self._writer is not None:

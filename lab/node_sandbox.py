@@ -156,8 +156,8 @@ class HostSandbox:
         env = self.environment(container, program, container.own_environment())
         rootfs = self.worker.rootfs(container.name)
         if not _found(command[0], env["PATH"], rootfs):
-            raise StartError("ExecError", f"command terminated with exit code 255: executable file `{command[0]}` not "
-                             "found in $PATH: No such file or directory")
+            raise StartError("ExecError", f"error executing command in container: executable file `{command[0]}` "
+                             "not found in $PATH: No such file or directory")
         try:
             return await asyncio.create_subprocess_exec(*self._words(command, container), env=env, cwd=rootfs,
                                                         **({"start_new_session": True} | streams))

@@ -55,7 +55,8 @@ def exit_status(code: int) -> dict[str, Any]:
 
 def failure_status(message: str) -> dict[str, Any]:
     """The Status of a command that could not be run."""
-    return {"metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500, "message": message,
+    return {"metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500,
+            "message": f"Internal error occurred: {message}",
             "details": {"causes": [{"message": message}]}}
 
 

@@ -1,0 +1,59 @@
+# Copyright (c) 2026, confidential.containers contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The work of the module k8s_objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.confidential.containers.plugins.module_utils import releases
+from ansible_collections.confidential.containers.plugins.module_utils.arguments import cluster_options
+from ansible_collections.confidential.containers.plugins.module_utils.cluster import Cluster
+from ansible_collections.confidential.containers.plugins.module_utils.cluster_apply import apply_all, delete_all, entry
+from ansible_collections.confidential.containers.plugins.module_utils.cluster_wait import wait_gone, wait_ready
+from ansible_collections.confidential.containers.plugins.module_utils.context import Context
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["present", "absent", "ready"], "default": "present"},
+    "objects": {"type": "list", "elements": "dict", "required": True},
+    "force": {"type": "bool", "default": False},
+    "wait": {"type": "bool"},
+    "wait_timeout": {"type": "int", "default": 600},
+    "release": {"type": "str"},
+    **cluster_options(),
+}
+SPEC_KWARGS: dict[str, Any] = {}
+
+
+def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
+    """Apply, delete or await the objects; see the module's documentation for the result."""
+    release = releases.facts(releases.parse(params["release"])) if params.get("release") else None
+    objects = [obj for obj in params["objects"] if obj]
+    if not objects:
+        return {"changed": False, "objects": []}
+    cluster = Cluster.from_params(params)
+    wait = params["wait"] if params["wait"] is not None else params["state"] == "ready"
+    diffs: list[dict[str, Any]] = []
+    if params["state"] == "absent":
+        results, diffs = delete_all(cluster, objects, context)
+        leaving = [obj for obj, result in zip(objects, results, strict=True) if result["action"] == "deleted"]
+        if wait and leaving and not context.check_mode:
+            wait_gone(cluster, leaving, params["wait_timeout"], context)
+    elif params["state"] == "present":
+        results, diffs = apply_all(cluster, objects, context, params["force"])
+    else:
+        results = [entry(obj, "ready") for obj in objects]
+    if wait and params["state"] != "absent":
+        if context.check_mode:
+            for result in results:
+                result["message"] = result["message"] or "not awaited in check mode"
+        else:
+            for result, state in zip(results, wait_ready(cluster, objects, params["wait_timeout"], context, release),
+                                     strict=True):
+                result.update(ready=state["ready"], message=state["message"])
+    changed = any(result["action"] in ("created", "updated", "deleted") for result in results)
+    done: dict[str, Any] = {"changed": changed, "objects": results}
+    if diffs:
+        done["diff"] = diffs
+    return done
