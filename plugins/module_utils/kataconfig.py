@@ -49,7 +49,7 @@ def plan(facts: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
                               "name": existing["metadata"]["name"] if existing else wanted.get("name", "example-kataconfig")}
     if needed in ("create", "recreate"):
         result["blockers"] += _pool_blockers(facts.get("pools") or [])
-        result["blockers"] += _selector_blockers(facts.get("nodes") or [], wanted.get("selector") or {})
+        result["blockers"] += selector_blockers(facts.get("nodes") or [], wanted.get("selector") or {})
     if needed == "recreate" and not wanted.get("allow_pods"):
         result["blockers"] += _pod_blockers(facts.get("pods") or [])
     return result
@@ -75,7 +75,8 @@ def _pool_blockers(pools: list[Object]) -> list[Finding]:
     return found
 
 
-def _selector_blockers(nodes: list[Object], selector: dict[str, str]) -> list[Finding]:
+def selector_blockers(nodes: list[Object], selector: dict[str, str]) -> list[Finding]:
+    """A finding where no worker carries the labels."""
     workers = [n for n in nodes if "node-role.kubernetes.io/worker" in (n["metadata"].get("labels") or {})] or nodes
     matching = [n for n in workers if all((n["metadata"].get("labels") or {}).get(k) == v for k, v in selector.items())]
     if nodes and not matching:

@@ -53,6 +53,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "signer_certificate_secret": {"type": "str", "default": "kbs-attestation-certificate", "no_log": False},
     "kbsconfig": {"type": "str", "default": "kbsconfig"},
     "reference_values_config_map": {"type": "str", "default": "rvps-reference-values"},
+    "verification_secret": {"type": "str", "default": "coco-verification", "no_log": False},
     **cluster_options(),
 }
 SPEC_KWARGS: dict[str, Any] = {}
@@ -189,6 +190,9 @@ def trustee(cluster: Cluster, params: dict[str, Any]) -> dict[str, Any]:
         "https_certificate": _decoded(https, "certificate", "tls.crt"), "ca": _decoded(https, "ca.crt"),
         "signer_certificate": _decoded(signer, "token.crt", "tls.crt"),
         "kbsconfig": kbsconfig.get("spec"), "is_ready": kbsconfig.get("status", {}).get("isReady"),
+        "verification_present": get("Secret", params["verification_secret"]) is not None,
+        "pods": [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": p["metadata"]["name"], "namespace": namespace}}
+                 for p in cluster.list("v1", "Pod", namespace, labels="app=kbs")],
         "deployed": bool(deployment), "reference_values": (values or {}).get("data"),
         "routes": [{"name": r["metadata"]["name"], "host": r.get("spec", {}).get("host", ""),
                     "termination": (r.get("spec", {}).get("tls") or {}).get("termination", "")} for r in routes],

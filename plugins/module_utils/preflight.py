@@ -1,0 +1,113 @@
+# Copyright (c) 2026, confidential.containers contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Is this cluster and this inventory fit for the fourteen steps? Facts in, findings out. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.confidential.containers.plugins.module_utils import kataconfig, measurements, releases
+from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
+from ansible_collections.confidential.containers.plugins.module_utils.policy import IMAGE_FLAVOURS
+
+Finding = dict[str, str]
+
+
+def _finding(severity: str, code: str, message: str, hint: str) -> Finding:
+    return {"severity": severity, "code": code, "message": message, "hint": hint}
+
+
+def judge(pair: releases.Pair, zones: list[str], cluster: dict[str, Any], choices: dict[str, Any]) -> list[Finding]:
+    """Findings about a cluster (as cluster_info gives it) and the inventory's choices."""
+    found = _versions(pair, zones, cluster) + _rights(zones, cluster)
+    if "hub" in zones:
+        found += _hub(pair, choices)
+    if "spoke" in zones:
+        found += _spoke(pair, cluster, choices)
+    return found
+
+
+def _versions(pair: releases.Pair, zones: list[str], cluster: dict[str, Any]) -> list[Finding]:
+    found = []
+    version = cluster.get("openshift_version", "")
+    if not version:
+        found.append(_finding("error", "no-openshift", "the cluster has no ClusterVersion",
+                              "Point the inventory at an OpenShift cluster."))
+    elif "spoke" in zones:
+        floor = releases.openshift_floor(pair.osc, version)
+        if floor:
+            found.append(_finding("error", "openshift-floor", f"OpenShift {version} is below {floor}, the floor of OSC "
+                                  f"{pair.osc.name}", f"Update the cluster to {floor} or newer, or use another release."))
+    halves: list[tuple[str, str, releases.OscRelease | releases.TrusteeRelease]] = [
+        ("hub", "trustee", pair.trustee), ("spoke", "osc", pair.osc)]
+    for zone, name, half in halves:
+        installed = ((cluster.get("operators") or {}).get(name) or {}).get("csv", "")
+        if zone in zones and installed:
+            try:
+                if releases.check_csv(half, installed) == "accepted":
+                    found.append(_finding("info", "csv-kept", f"{installed} is installed and kept ({half.csv} is newer)", ""))
+            except CocoError as error:
+                found.append(_finding("error", "csv", f"{error.what}: {error.seen}", error.todo))
+    return found
+
+
+def _rights(zones: list[str], cluster: dict[str, Any]) -> list[Finding]:
+    found = []
+    for item in (cluster.get("permissions") or {}).get("missing", []):
+        if item["zone"] in ("both", *zones):
+            group = f".{item['group']}" if item["group"] else ""
+            found.append(_finding("error", "forbidden", f"the credentials may not {item['verb']} {item['resource']}{group}",
+                                  "Grant that right, or use the credentials of a cluster administrator."))
+    return found
+
+
+def _hub(pair: releases.Pair, choices: dict[str, Any]) -> list[Finding]:
+    found = []
+    if choices.get("route_termination") == "edge":
+        found.append(_finding("warning", "plain-http", "the KBS speaks plain HTTP inside the cluster (edge Route)",
+                              "Use coco_route_termination: passthrough."))
+    if pair.trustee.unauthenticated_attestation_policy:
+        found.append(_finding("warning", "unauthenticated-policy", f"the KBS of Trustee {pair.trustee.name} accepts an "
+                              "attestation policy from anybody over HTTP", "Trustee 1.0 ends it; the policy is mounted read-only "
+                              "here, so it cannot be replaced."))
+    try:
+        if isinstance(choices.get("measurements"), dict):
+            measurements.parse_measurements(choices["measurements"])
+    except CocoError as error:
+        found.append(_finding("error", "measurements", f"{error.what}: {error.seen}", error.todo))
+    return found
+
+
+def _spoke(pair: releases.Pair, cluster: dict[str, Any], choices: dict[str, Any]) -> list[Finding]:
+    found = []
+    flavours = {choices.get("image_security_policy", "insecure")}
+    flavours |= {doc.get("image_security_policy") for doc in (choices.get("initdata") or {}).values()
+                 if (doc or {}).get("image_security_policy")}
+    for flavour in sorted(str(f) for f in flavours):
+        if flavour not in IMAGE_FLAVOURS:
+            found.append(_finding("error", "image-policy", f"the image policy {flavour!r} is unknown",
+                                  f"Use one of {', '.join(IMAGE_FLAVOURS)}."))
+    if "insecure" in flavours:
+        found.append(_finding("warning", "image-insecure", "pod VMs may run images without a signature",
+                              "Use coco_image_security_policy: signed, with coco_image_signature_keys."))
+    policies = [choices.get("agent_policy") or {}, *((d or {}).get("agent_policy") or {} for d in
+                                                     (choices.get("initdata") or {}).values())]
+    for name in ("exec", "logs", "set_policy"):
+        if any(policy.get(name) for policy in policies):
+            found.append(_finding("warning", f"agent-{name}", f"a kata agent policy allows {name}",
+                                  "The cluster's administrators can then look into pods with that document."))
+    existing = cluster.get("kataconfig")
+    if existing is None or choices.get("recreate") == "always":
+        for pool in cluster.get("pools") or []:
+            if pool["paused"] or pool["degraded"]:
+                state = "paused" if pool["paused"] else "degraded"
+                found.append(_finding("error", f"pool-{state}", f"the machine config pool {pool['name']} is {state}",
+                                      "Mend it first: KataConfig would never finish."))
+        nodes = [{"metadata": {"name": n["name"], "labels": n["labels"]}} for n in cluster.get("nodes") or []]
+        found += kataconfig.selector_blockers(nodes, choices.get("selector") or {})
+    if existing is not None and choices.get("recreate") == "always" and cluster.get("kata_pods") \
+            and not choices.get("allow_pods"):
+        found.append(_finding("error", "kata-pods", f"pods use kata runtime classes: {', '.join(cluster['kata_pods'])}",
+                              "Delete them first, or set coco_kataconfig_allow_pods: true."))
+    return found
