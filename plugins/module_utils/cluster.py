@@ -3,27 +3,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Edge: a session with one cluster's API server.
 
-Credentials come from the ``kubernetes`` client's own loaders; requests go through its connection pool as plain JSON, without
-discovery documents or model classes of their own. Certificates are verified against the cluster's authority only, whatever
-REQUESTS_CA_BUNDLE or SSL_CERT_FILE say.
+Credentials come from the ``kubernetes`` client's own loaders (``cluster_login.py``); requests are plain JSON over one pool of
+connections, without discovery documents or model classes of their own. Kinds that every Kubernetes serves need no discovery.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import urllib3
-from kubernetes import client, config
-from kubernetes.config.config_exception import ConfigException
+from ansible_collections.confidential.containers.plugins.module_utils import cluster_login
+from ansible_collections.confidential.containers.plugins.module_utils.cluster_errors import (
+    ApiFailure,
+    UnknownKind,
+    Unreachable,
+    explain,
+    title,
+)
 
-from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
+try:
+    import urllib3
+except ImportError:
+    HAS_URLLIB3 = False
+else:
+    HAS_URLLIB3 = True
+
+__all__ = ["FIELD_MANAGER", "WORKERS", "ApiFailure", "Cluster", "Kind", "Object", "Objects", "UnknownKind", "Unreachable",
+           "explain", "title"]
 
 Object = dict[str, Any]
 Objects = list[Object]
@@ -34,18 +45,10 @@ CONTENT = {
     "merge": "application/merge-patch+json", "json": "application/json-patch+json", "apply": "application/apply-patch+yaml",
 }
 DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
-
-
-class ApiFailure(Exception):
-    """An answer other than success: HTTP ``status``, ``reason`` and ``message`` of the Status object, its ``details``."""
-
-    def __init__(self, status: int, reason: str, message: str, details: Any = None) -> None:
-        super().__init__(f"{status} {reason}: {message}")
-        self.status, self.reason, self.message, self.details = status, reason, message, details or {}
-
-
-class Unreachable(Exception):
-    """No answer at all (connection, TLS or time-out)."""
+#: Answers that say "later": throttling, and a server or a proxy before it that is (re)starting.
+LATER = (429, 502, 503, 504)
+ATTEMPTS = 5
+LONGEST_PAUSE = 10.0
 
 
 @dataclass(frozen=True)
@@ -58,117 +61,61 @@ class Kind:
     verbs: tuple[str, ...] = ()
 
 
-class UnknownKind(Exception):
-    """The cluster serves no such kind."""
+def _builtin() -> dict[tuple[str, str], Kind]:
+    table = {
+        "v1": "ConfigMap:configmaps Secret:secrets Service:services ServiceAccount:serviceaccounts Pod:pods Event:events "
+              "Endpoints:endpoints PersistentVolumeClaim:persistentvolumeclaims Namespace:namespaces! Node:nodes!",
+        "apps/v1": "Deployment:deployments DaemonSet:daemonsets StatefulSet:statefulsets ReplicaSet:replicasets",
+        "batch/v1": "Job:jobs CronJob:cronjobs",
+        "rbac.authorization.k8s.io/v1": "Role:roles RoleBinding:rolebindings ClusterRole:clusterroles! "
+                                        "ClusterRoleBinding:clusterrolebindings!",
+        "node.k8s.io/v1": "RuntimeClass:runtimeclasses!",
+        "discovery.k8s.io/v1": "EndpointSlice:endpointslices",
+        "apiextensions.k8s.io/v1": "CustomResourceDefinition:customresourcedefinitions!",
+    }
+    kinds = {}
+    for api_version, text in table.items():
+        for item in text.split():
+            kind, plural = item.split(":")
+            prefix = ("/apis/" if "/" in api_version else "/api/") + api_version
+            kinds[api_version, kind] = Kind(prefix, plural.rstrip("!"), not plural.endswith("!"))
+    return kinds
 
-    def __init__(self, api_version: str, kind: str) -> None:
-        super().__init__(f"no kind {kind} in {api_version}")
-        self.api_version, self.kind = api_version, kind
 
-
-def title(obj: Object) -> str:
-    """``Kind namespace/name`` of an object or reference."""
-    meta = obj.get("metadata", {})
-    name = meta.get("name") or obj.get("name", "")
-    namespace = meta.get("namespace") or obj.get("namespace")
-    return f"{obj.get('kind', '?')} {namespace}/{name}" if namespace else f"{obj.get('kind', '?')} {name}"
-
-
-def explain(what: str, error: Exception, server: str = "") -> CocoError:
-    """A failure in words a user can act on."""
-    if isinstance(error, Unreachable):
-        text = str(error)
-        if "CERTIFICATE_VERIFY_FAILED" in text or "certificate verify failed" in text:
-            return CocoError(what, f"the certificate of {server} is not trusted: {text}",
-                             "Set ca_cert (or certificate-authority in the kubeconfig) to the authority of the API server.")
-        return CocoError(what, f"{server} does not answer: {text}",
-                         "Check host, kubeconfig and context, and that this machine reaches the API server.")
-    if isinstance(error, UnknownKind):
-        return CocoError(what, f"the cluster has no kind {error.kind} in {error.api_version}",
-                         "Install the operator that brings it first (steps 1 and 3), or wait until its CSV is Succeeded.")
-    if isinstance(error, ApiFailure):
-        if error.status == 401:
-            return CocoError(what, f"{server} refused the credentials (401 {error.message})",
-                             "The token has expired or is not of this cluster: log in anew and update kubeconfig or api_key.")
-        if error.status == 403:
-            return CocoError(what, f"the credentials may not do this: {error.message}",
-                             "Grant the named verb on the named resource to that user, or use other credentials.")
-        if error.status == 409 and error.reason == "Conflict" and "conflict" in error.message:
-            return CocoError(what, f"another manager owns a field: {error.message}",
-                             "Remove the field there or here; only objects that this collection defines whole are forced.")
-        if error.status == 422 or error.status == 400:
-            return CocoError(what, f"the API server refused the object: {error.message}",
-                             "Correct the named field; it comes from a variable of the role or a template.")
-        if "failed calling webhook" in error.message:
-            return CocoError(what, f"an admission webhook does not answer: {error.message}",
-                             "Wait until the operator that serves it is ready, then run again.")
-        return CocoError(what, f"{error.status} {error.reason}: {error.message}", "Look at the named object and run again.")
-    return CocoError(what, str(error), "Run again with -vvv for the whole trace.")
+#: Kinds that every supported Kubernetes serves.
+BUILTIN = _builtin()
 
 
 class Cluster:
     """Requests to one API server; usable from several threads."""
 
-    def __init__(self, configuration: Any) -> None:
-        configuration.retries = urllib3.Retry(total=2, connect=2, read=0, status=0, redirect=0, backoff_factor=0.2)
-        configuration.connection_pool_maxsize = WORKERS + 8
+    _sessions: dict[tuple[Any, ...], Cluster] = {}  # noqa: RUF012 (one per process, on purpose)
+
+    def __init__(self, configuration: Any, tls: Any) -> None:
         self.configuration = configuration
         self.server = str(configuration.host).rstrip("/")
-        self._client = client.ApiClient(configuration)
-        self._pool = self._client.rest_client.pool_manager
+        self._pool = cluster_login.pool(configuration, tls, WORKERS * 2)
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._lock = threading.Lock()
+        self._pause = threading.Event()
 
     @classmethod
     def from_params(cls, params: dict[str, Any], prefix: str = "") -> Cluster:
-        """A session as a module's cluster options say (with ``prefix``, such as ``hub_``, where one is given).
+        """The session that a module's cluster options name (option names behind ``prefix``, such as ``hub_``).
 
-        Without any option: the default kubeconfig, else the pod's own ServiceAccount. Raises :class:`CocoError`.
+        Sessions are kept for as long as the process lives. Raises :class:`CocoError` where there are no usable credentials.
         """
-        def option(name: str) -> Any:
-            return params.get(prefix + name)
-
-        configuration = client.Configuration()
-        kubeconfig = option("kubeconfig")
-        try:
-            if option("host"):
-                configuration.host = option("host")
-            elif isinstance(kubeconfig, dict):
-                config.load_kube_config_from_dict(kubeconfig, context=option("context"), client_configuration=configuration)
-            elif kubeconfig and str(kubeconfig).lstrip().startswith("{"):
-                config.load_kube_config_from_dict(json.loads(str(kubeconfig)), context=option("context"),
-                                                  client_configuration=configuration)
-            elif kubeconfig:
-                path = os.path.expanduser(str(kubeconfig))
-                if not os.path.exists(path):
-                    raise CocoError("The cluster cannot be reached", f"the kubeconfig {path} does not exist",
-                                    "Set kubeconfig (coco_kubeconfig) to a file that exists where the task runs.")
-                config.load_kube_config(path, context=option("context"), client_configuration=configuration)
-            else:
-                config.load_config(context=option("context"), client_configuration=configuration)
-        except (ConfigException, ValueError, OSError) as error:
-            raise CocoError("The cluster cannot be reached", f"no usable credentials: {error}",
-                            "Set kubeconfig and context, or host and api_key.") from error
-        if option("api_key"):
-            configuration.api_key = {"authorization": option("api_key"), "BearerToken": option("api_key")}
-            configuration.api_key_prefix = {"authorization": "Bearer", "BearerToken": "Bearer"}
-        if option("username") and option("password"):
-            pair = f"{option('username')}:{option('password')}".encode()
-            token = "Basic " + base64.b64encode(pair).decode()
-            configuration.api_key = {"authorization": token, "BearerToken": token}
-        for name, attribute in (("ca_cert", "ssl_ca_cert"), ("client_cert", "cert_file"), ("client_key", "key_file"),
-                                ("proxy", "proxy")):
-            if option(name):
-                setattr(configuration, attribute, option(name))
-        if option("validate_certs") is not None:
-            configuration.verify_ssl = bool(option("validate_certs"))
-        return cls(configuration)
+        given = cluster_login.options(params, prefix)
+        path = given["kubeconfig"] if isinstance(given["kubeconfig"], str) else None
+        stamp = os.stat(path).st_mtime_ns if path and os.path.exists(path) else 0
+        key = (os.getpid(), stamp, json.dumps(given, sort_keys=True, default=str))
+        if key not in cls._sessions:
+            cls._sessions[key] = cls(*cluster_login.load(given))
+        return cls._sessions[key]
 
     # Requests ---------------------------------------------------------------------------------------------------
 
     def _headers(self) -> dict[str, str]:
-        if getattr(self.configuration, "refresh_api_key_hook", None):
-            self.configuration.refresh_api_key_hook(self.configuration)
         headers = {"Accept": "application/json", "User-Agent": FIELD_MANAGER}
         for setting in self.configuration.auth_settings().values():
             if setting.get("value"):
@@ -177,7 +124,10 @@ class Cluster:
 
     def raw(self, method: str, path: str, query: dict[str, Any] | None = None, body: Any = None,
             content: str = "application/json", accept: str = "", timeout: float = 60, stream: bool = False) -> Any:
-        """One request; the ``urllib3`` response. Raises :class:`ApiFailure` or :class:`Unreachable`."""
+        """One request; the ``urllib3`` response. Repeated where the server says "later" (429, 502-504).
+
+        Raises :class:`ApiFailure` or :class:`Unreachable`.
+        """
         headers = self._headers()
         if accept:
             headers["Accept"] = accept
@@ -186,42 +136,56 @@ class Cluster:
             headers["Content-Type"] = content
             data = json.dumps(body).encode()
         url = self.server + path + ("?" + urlencode(query) if query else "")
-        try:
-            answer = self._pool.request(method, url, body=data, headers=headers, preload_content=not stream,
-                                        timeout=urllib3.Timeout(connect=10, read=timeout), redirect=False)
-        except urllib3.exceptions.HTTPError as error:
-            cause = getattr(error, "reason", None) or error
-            raise Unreachable(str(cause)) from error
-        if answer.status >= 400:
-            raw = answer.data if not stream else answer.read()
+        for attempt in range(1, ATTEMPTS + 1):
             try:
-                found = json.loads(raw)
-                raise ApiFailure(answer.status, found.get("reason", ""), found.get("message", ""), found.get("details"))
-            except (ValueError, AttributeError):
-                raise ApiFailure(answer.status, "", raw.decode(errors="replace").strip()[:500]) from None
-        return answer
+                answer = self._pool.request(method, url, body=data, headers=headers, preload_content=not stream,
+                                            timeout=urllib3.Timeout(connect=10, read=timeout), redirect=False)
+            except urllib3.exceptions.HTTPError as error:
+                raise Unreachable(str(getattr(error, "reason", None) or error)) from error
+            if answer.status < 400:
+                return answer
+            text = answer.data if not stream else answer.read()
+            if stream:
+                answer.release_conn()
+            if answer.status not in LATER or attempt == ATTEMPTS or (method == "POST" and answer.status != 429):
+                raise _failure(answer.status, text)
+            self._pause.wait(_pause(answer.headers.get("Retry-After"), attempt))
+        raise Unreachable("no answer")
 
     def request(self, method: str, path: str, query: dict[str, Any] | None = None, body: Any = None,
                 content: str = "application/json", timeout: float = 60) -> Any:
         """One request; the decoded JSON answer."""
-        return json.loads(self.raw(method, path, query, body, content, timeout=timeout).data)
+        data = self.raw(method, path, query, body, content, timeout=timeout).data
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise Unreachable(f"the answer is no JSON, so this is no API server: {data[:60]!r}") from error
 
     # Kinds ------------------------------------------------------------------------------------------------------
 
     def kind(self, api_version: str, kind: str) -> Kind:
         """Where a kind is served; the whole discovery is two requests. Raises :class:`UnknownKind`."""
-        with self._lock:
-            if not self._kinds:
-                self._discover()
-            found = self._kinds.get((api_version, kind))
+        found = BUILTIN.get((api_version, kind))
+        if found is None:
+            with self._lock:
+                if not self._kinds:
+                    self._discover()
+                found = self._kinds.get((api_version, kind))
         if found is None:
             raise UnknownKind(api_version, kind)
         return found
 
-    def forget_kinds(self) -> None:
-        """Discover anew at the next need (a CRD was just installed)."""
+    def recheck(self, api_version: str) -> None:
+        """Ask again what one API version serves (one small request): its CRDs may have been installed meanwhile."""
+        prefix = ("/apis/" if "/" in api_version else "/api/") + api_version
+        try:
+            resources = self.request("GET", prefix)["resources"]
+        except ApiFailure as error:
+            if error.status == 404:
+                return
+            raise
         with self._lock:
-            self._kinds = {}
+            self._learn(api_version, resources)
 
     def kinds(self) -> dict[tuple[str, str], Kind]:
         """Every kind served."""
@@ -241,12 +205,9 @@ class Cluster:
                             {"name": r["resource"], "kind": r["responseKind"]["kind"], "namespaced": r["scope"] == "Namespaced",
                              "verbs": r.get("verbs", [])} for r in version.get("resources", []) if r.get("responseKind")])
                 continue
-            versions = document.get("versions", [])
-            groups = [v if root == "/api" else "" for v in versions] or [
-                g["preferredVersion"]["groupVersion"] for g in document.get("groups", [])]
-            for group_version in groups:
-                prefix = "/api/" if "/" not in group_version else "/apis/"
-                self._learn(group_version, self.request("GET", prefix + group_version)["resources"])
+            found = document.get("versions") or [v["groupVersion"] for g in document.get("groups", []) for v in g["versions"]]
+            for group_version in found:
+                self._learn(group_version, self.request("GET", f"{root}/{group_version}")["resources"])
 
     def _learn(self, api_version: str, resources: list[Object]) -> None:
         prefix = ("/api/" if "/" not in api_version else "/apis/") + api_version
@@ -278,19 +239,30 @@ class Cluster:
             if error.status == 404:
                 return None
             raise
-        return found
+        return {"apiVersion": api_version, "kind": kind, **found}
 
     def list(self, api_version: str, kind: str, namespace: str | None = None, labels: str = "",
              fields: str = "") -> Objects:
         """The objects of a kind; none where the kind is not served."""
-        query = {name: value for name, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
         try:
-            found = self.request("GET", self.path(api_version, kind, namespace), query)
+            return self.list_version(api_version, kind, namespace, labels, fields)[0]
         except UnknownKind:
             return []
-        return [{"apiVersion": api_version, "kind": kind, **item} for item in found.get("items") or []]
+        except ApiFailure as error:
+            if error.status == 404:
+                return []
+            raise
+
+    def list_version(self, api_version: str, kind: str, namespace: str | None = None, labels: str = "",
+                     fields: str = "") -> tuple[Objects, str]:
+        """The objects, and the version to watch them from. Raises :class:`UnknownKind` where the kind is not served."""
+        query = {name: value for name, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
+        found = self.request("GET", self.path(api_version, kind, namespace), query)
+        items = [{"apiVersion": api_version, "kind": kind, **item} for item in found.get("items") or []]
+        return items, str(found.get("metadata", {}).get("resourceVersion", ""))
 
     def create(self, obj: Object, dry_run: bool = False) -> Object:
+        """Create the object; :class:`ApiFailure` 409 where it exists."""
         path = self.path(obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace"))
         query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
         found: Object = self.request("POST", path, query, obj)
@@ -346,12 +318,14 @@ class Cluster:
         text: str = answer.data.decode(errors="replace")
         return text
 
-    def watch(self, api_version: str, kind: str, namespace: str | None, name: str, version: str,
-              seconds: int = 30) -> Iterator[tuple[str, Object]]:
-        """(type, object) of one object's changes after ``version``, for about ``seconds``."""
-        query = {"watch": "true", "fieldSelector": f"metadata.name={name}", "resourceVersion": version,
-                 "timeoutSeconds": seconds, "allowWatchBookmarks": "true"}
-        answer = self.raw("GET", self.path(api_version, kind, namespace), query, timeout=seconds + 10, stream=True)
+    def watch(self, api_version: str, kind: str, namespace: str | None, version: str, labels: str = "", fields: str = "",
+              seconds: int = 30, opened: Callable[[Any], None] | None = None) -> Iterator[tuple[str, Object]]:
+        """(type, object) of changes after ``version``, for about ``seconds``; ``opened`` gets the response (to cut it off)."""
+        query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": seconds, "allowWatchBookmarks": "true"}
+        query |= {name: value for name, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
+        answer = self.raw("GET", self.path(api_version, kind, namespace), query, timeout=seconds + 5, stream=True)
+        if opened is not None:
+            opened(answer)
         rest = b""
         try:
             for chunk in answer.stream(65536):
@@ -360,16 +334,10 @@ class Cluster:
                 for line in lines:
                     event = json.loads(line)
                     yield event["type"], event["object"]
-        except urllib3.exceptions.HTTPError as error:
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise Unreachable(str(error)) from error
         finally:
             answer.close()
-
-    def list_version(self, api_version: str, kind: str, namespace: str | None, name: str) -> tuple[Object | None, str]:
-        """The object (or None) and the version to watch from."""
-        found = self.request("GET", self.path(api_version, kind, namespace), {"fieldSelector": f"metadata.name={name}"})
-        items = [{"apiVersion": api_version, "kind": kind, **item} for item in found.get("items") or []]
-        return (items[0] if items else None), str(found["metadata"]["resourceVersion"])
 
     def allowed(self, verb: str, group: str, resource: str, namespace: str = "", subresource: str = "") -> bool:
         """May these credentials do this? (SelfSubjectAccessReview)"""
@@ -378,3 +346,21 @@ class Cluster:
             "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
             "spec": {"resourceAttributes": {k: v for k, v in attributes.items() if v}}})
         return bool(answer["status"].get("allowed"))
+
+
+def _failure(status: int, text: bytes) -> ApiFailure:
+    try:
+        found = json.loads(text)
+        return ApiFailure(status, found.get("reason") or "", found.get("message") or "", found.get("details"))
+    except (ValueError, AttributeError):
+        return ApiFailure(status, "", text.decode(errors="replace").strip()[:500])
+
+
+def _pause(retry_after: str | None, attempt: int) -> float:
+    """Seconds to the next attempt: as the server says, else growing."""
+    try:
+        wished = float(retry_after or "")
+    except ValueError:
+        wished = 0.25 * 2.0 ** attempt
+    return min(wished, LONGEST_PAUSE)
+

@@ -13,6 +13,7 @@ import hashlib
 import re
 from typing import Any
 
+from ansible_collections.confidential.containers.plugins.module_utils import initdata
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
 #: PCRs of the sha256 bank that the production policy compares, without 8 (initdata).
@@ -37,10 +38,18 @@ def mr_config_id(digest: bytes) -> str:
     return digest[:48].ljust(48, b"\0").hex()
 
 
-def bindings(digest: bytes) -> dict[str, str]:
+def registers(digest: bytes) -> dict[str, str]:
     """Every register that binds a digest: ``digest``, ``pcr8``, ``host_data``, ``mr_config_id`` (hex)."""
+    if len(digest) not in (32, 48, 64):
+        raise CocoError("The digest of initdata cannot be used", f"it has {len(digest)} bytes",
+                        "Give the digest itself: 32, 48 or 64 bytes, no hex text.")
     return {"digest": digest.hex(), "pcr8": pcr8(digest), "host_data": host_data(digest),
             "mr_config_id": mr_config_id(digest)}
+
+
+def bindings(toml: bytes) -> dict[str, str]:
+    """:func:`registers` of a document, hashed over its exact bytes with the algorithm it names."""
+    return registers(initdata.digest(toml))
 
 
 def parse_measurements(document: Any, tee: str = "snp") -> dict[str, list[str]]:
@@ -55,11 +64,13 @@ def parse_measurements(document: Any, tee: str = "snp") -> dict[str, list[str]]:
                         "Give the image's measurements.json (coco_measurements) as a path or as a map.")
     bank = document.get("measurements", document)
     bank = bank.get("sha256", bank) if isinstance(bank, dict) else bank
+    if not isinstance(bank, dict):
+        bank = {}
     found: dict[str, list[str]] = {}
     for number in IMAGE_PCRS:
         name = f"pcr{number:02d}"
-        value = bank.get(name) if isinstance(bank, dict) else None
-        values = value if isinstance(value, list) else [value]
+        value = bank.get(name)
+        values = value if isinstance(value, list) and value else [value]
         cleaned = []
         for item in values:
             text = str(item or "").strip().lower().removeprefix("0x")
@@ -67,5 +78,5 @@ def parse_measurements(document: Any, tee: str = "snp") -> dict[str, list[str]]:
                 raise CocoError(f"{where} lack {name}", f"its value is {item!r}, not 64 hex digits",
                                 "Take measurements.json from the dm-verity image whose tag is the installed OSC version.")
             cleaned.append(text)
-        found[f"{tee}_{name}"] = cleaned
+        found[f"{tee}_{name}"] = list(dict.fromkeys(cleaned))
     return found

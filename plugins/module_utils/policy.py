@@ -11,16 +11,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, Protocol
 
+from ansible_collections.confidential.containers.plugins.module_utils import kata_policy, rego
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
-from ansible_collections.confidential.containers.plugins.module_utils.releases import TrusteeRelease
+from ansible_collections.confidential.containers.plugins.module_utils.releases import OscRelease, TrusteeRelease
 
 Finding = dict[str, str]
 
 #: AR4SI values of a claim that is not met; every attestation policy of ours sets each of them as a default.
 UNMET = {"executables": 33, "hardware": 97, "configuration": 36}
 MET = {"executables": 3, "hardware": 2, "configuration": 2}
+#: Claims of the trustworthiness vector as rule names; hyphens appear only as keys of ``trust_claims``.
+CLAIMS = ("instance_identity", "configuration", "executables", "file_system", "hardware", "runtime_opaque", "storage_opaque",
+          "sourced_data")
 PCRS = (3, 8, 9, 11, 12)
 IMAGE_FLAVOURS = ("insecure", "signed", "reject")
 
@@ -46,6 +51,10 @@ def attestation_policy(release: TrusteeRelease, tees: list[str] | None = None) -
         raise CocoError(f"There is no attestation policy of ours for Trustee {release.name}",
                         "its policies decide allow or deny on flat claims", "Give attestation_policy as text.")
     text = _HEADER + "".join(f"default {name} := {value}\n\n" for name, value in UNMET.items())
+    strange = [tee for tee in tees or [] if tee not in ("snp", "tdx")]
+    if strange:
+        raise CocoError(f"There is no attestation policy of ours for {', '.join(map(str, strange))}",
+                        "it knows the vTPM of Azure's confidential machines", "Use snp, tdx or both.")
     for tee in tees or ["snp"]:
         key = release.azure_snp if tee == "snp" else release.azure_tdx
         claims = f'input["{key}"]'
@@ -96,40 +105,25 @@ def image_policies(scopes: dict[str, str] | None = None) -> dict[str, str]:
 
 # Faults -------------------------------------------------------------------------------------------------------------
 
-_COMMENT = re.compile(r"#.*$", re.MULTILINE)
-_BODY = re.compile(r"^[a-z_][\w.\[\]\"-]*(?:\([^)\n]*\))?\s*(?::?=\s*[^\s{][^\n{]*)?\s*\{\s*$", re.MULTILINE)
+def lint(text: str, kind: str, release: TrusteeRelease, osc: OscRelease | None = None) -> list[Finding]:
+    """Faults of a policy text: ``kind`` is attestation, resource, image or agent (``osc`` gives its engine's dialects).
 
-
-def lint(text: str, kind: str, release: TrusteeRelease) -> list[Finding]:
-    """Faults of a policy text: ``kind`` is attestation, resource, image or agent (package and dialect only)."""
+    Errors are what the release refuses or what would let tampered pods pass; warnings are choices to be aware of.
+    """
     if kind == "image":
         return _lint_image(text)
-    code = _COMMENT.sub("", text)
-    package = "agent_policy" if kind == "agent" else "policy"
-    found: list[Finding] = []
+    if kind == "agent":
+        return kata_policy.lint(text, osc.agent_rego if osc else ("v0",))
+    if kind not in ("attestation", "resource"):
+        raise CocoError(f"The kind of policy {kind!r} is unknown", "", "Use attestation, resource, agent or image.")
+    found = rego.lint(text, "policy", release.rego, f"the KBS of Trustee {release.name}")
+    if any(item["code"] == "code-fence" for item in found):
+        return found
+    code = rego.code(text)
 
     def add(severity: str, code_name: str, message: str, hint: str) -> None:
-        found.append({"severity": severity, "code": code_name, "message": message, "hint": hint})
+        found.append(rego.finding(severity, code_name, message, hint))
 
-    declared = re.search(r"^\s*package\s+(\S+)(.*)$", code, re.MULTILINE)
-    if declared is None or declared.group(1) != package:
-        add("error", "package", f"the package is {declared.group(1) if declared else 'not declared'}",
-            f"Begin the text with 'package {package}'; nothing else is evaluated.")
-    elif declared.group(2).strip():
-        add("error", "callout", f"{declared.group(2).strip()!r} follows the package name",
-            "Remove it (a callout number copied from a document does not parse).")
-    if kind == "agent":
-        return found
-    imported = re.search(r"^\s*import\s+(rego\.v1|future\.keywords(\.if)?)\s*$", code, re.MULTILINE)
-    if "v0" in release.rego and re.search(r"\bif\b", code) and not imported:
-        add("error", "if-without-import", "'if' is used without 'import rego.v1'",
-            f"Add 'import rego.v1': without it the engine of Trustee {release.name} reads 'if' as a name and the rule is "
-            "always true.")
-    if "v1" in release.rego:
-        bare = [line.strip() for line in _BODY.findall(code) if " if " not in f" {line} "]
-        if bare:
-            add("error", "body-without-if", f"a rule body without 'if': {bare[0]}",
-                f"Write 'if' before the body: the engine of Trustee {release.name} does not parse it otherwise.")
     if kind == "attestation":
         _lint_attestation(code, release, add)
     else:
@@ -137,56 +131,94 @@ def lint(text: str, kind: str, release: TrusteeRelease) -> list[Finding]:
     return found
 
 
-def _lint_attestation(code: str, release: TrusteeRelease, add: Any) -> None:
+Add = Callable[[str, str, str, str], None]
+
+
+def _lint_attestation(code: str, release: TrusteeRelease, add: Add) -> None:
     if release.attestation_rules == "allow":
+        _lint_allow(code, add)
         return
     for name, value in UNMET.items():
-        default = re.search(rf"^\s*default\s+{name}\s*:?=\s*(-?\d+)", code, re.MULTILINE)
+        default = rego.default_of(code, name)
         if default is None:
             add("error", "no-default", f"'{name}' has no default",
                 f"Add 'default {name} := {value}': an undefined rule is skipped by the KBS, so a tampered pod would pass.")
-        elif 2 <= int(default.group(1)) <= 31:
-            add("error", "affirming-default", f"the default of '{name}' is {default.group(1)}, which affirms",
+        elif not re.fullmatch(r"-?\d+", default):
+            add("error", "default-form", f"the default of '{name}' is {default}, no whole number",
+                f"Use 'default {name} := {value}'; other values fail the attestation.")
+        elif tier(int(default)) in ("affirming", "none"):
+            add("error", "affirming-default", f"the default of '{name}' is {default}, which denies nobody",
                 f"Use 'default {name} := {value}': evidence that matches nothing must not be affirmed.")
-    if release.attestation_rules == "trust_claims" and "trust_claims" not in code:
+    for constant in re.finditer(r"^[ \t]*(executables|hardware|configuration)[ \t]*:?=[ \t]*(\d+)[ \t]*$", code, re.MULTILINE):
+        if tier(int(constant.group(2))) == "affirming":
+            add("warning", "always-affirming", f"'{constant.group(1)}' is affirmed for every evidence, sample too",
+                "Name the TEE or a reference value as its condition.")
+    if "pcr08" not in code and "init_data" not in code and "mr_config_id" not in code:
+        add("warning", "initdata-unbound", "no rule looks at the initdata (pcr08, init_data or mr_config_id)",
+            "Compare it with reference values: otherwise any initdata, any agent policy and any KBS address is affirmed.")
+    if release.attestation_rules == "trust_claims" and not rego.defines(code, "trust_claims"):
         add("error", "no-trust-claims", "there is no rule 'trust_claims'",
             f"Trustee {release.name} reads the claims from the object 'trust_claims'.")
-    if release.reference_lookup == "data.reference" and "query_reference_value" in code:
+    if release.attestation_rules == "claims" and rego.defines(code, "trust_claims"):
+        add("error", "trust-claims", "the rule 'trust_claims' is of another release",
+            f"Trustee {release.name} reads one rule per claim; it refuses an object among them.")
+    if release.reference_lookup == "data.reference" and re.search(r"\bquery_reference_value\b", code):
         add("error", "lookup", "'query_reference_value' does not exist in this release",
             f"Trustee {release.name} gives reference values as data.reference.<name>.")
     if release.reference_lookup == "query_reference_value" and re.search(r"\bdata\.reference\b", code):
         add("error", "lookup", "'data.reference' does not exist in this release",
             f"Trustee {release.name} gives reference values by query_reference_value(\"<name>\").")
+    _lint_claim_keys(code, release, add)
+
+
+def _lint_claim_keys(code: str, release: TrusteeRelease, add: Add) -> None:
     if re.search(r"\baz_(snp|tdx)_vtpm\b", code):
         add("error", "claim-key", "the key az_snp_vtpm (with underscores) exists in no release",
             f"The claims of Trustee {release.name} lie under {release.azure_snp} and {release.azure_tdx}.")
-    for wrong, right in ((_other(release.azure_snp), release.azure_snp), (_other(release.azure_tdx), release.azure_tdx)):
-        if re.search(rf"[.\[\"']{re.escape(wrong)}\b", code):
+    for right in (release.azure_snp, release.azure_tdx):
+        wrong = _OTHER_KEY[right]
+        if re.search(rf"[.\[\"'`]{re.escape(wrong)}\b", code):
             add("error", "claim-key", f"the key {wrong} is of another release",
                 f"The claims of Trustee {release.name} lie under {right}.")
+    for name in ("az-snp-vtpm", "az-tdx-vtpm"):
+        if re.search(rf"input\.{name}", code):
+            add("error", "claim-key", f"input.{name} is read as a subtraction", f'Write input["{name}"].')
 
 
-def _other(name: str) -> str:
-    return {"azsnpvtpm": "az-snp-vtpm", "aztdxvtpm": "az-tdx-vtpm", "az-snp-vtpm": "azsnpvtpm", "az-tdx-vtpm": "aztdxvtpm"}[name]
+_OTHER_KEY = {"azsnpvtpm": "az-snp-vtpm", "aztdxvtpm": "az-tdx-vtpm", "az-snp-vtpm": "azsnpvtpm", "az-tdx-vtpm": "aztdxvtpm"}
 
 
-def _lint_resource(code: str, release: TrusteeRelease, add: Any) -> None:
-    if not re.search(r"^\s*default\s+allow\s*:?=\s*false\b", code, re.MULTILINE):
-        add("error", "no-default", "'allow' has no default",
+def _lint_allow(code: str, add: Add) -> None:
+    if rego.default_of(code, "allow") != "false":
+        add("error", "no-default", "'allow' has no default of false",
             "Add 'default allow := false': an undefined answer is an engine error, not a denial.")
-    if re.search(r"^\s*(default\s+)?allow\s*:?=\s*true\s*$", code, re.MULTILINE) or \
-            re.search(r"^\s*allow\s+(if\s+)?\{\s*true\s*\}", code, re.MULTILINE):
+    if rego.default_of(code, "allow") == "true" or re.search(r"^[ \t]*allow[ \t]*:?=[ \t]*true[ \t]*$", code, re.MULTILINE) or \
+            re.search(r"^[ \t]*allow[ \t]+(if[ \t]+)?(\{\s*true\s*\}|true[ \t]*$)", code, re.MULTILINE):
         add("warning", "allow-all", "every request is allowed", "Use it nowhere but in a laboratory.")
+
+
+def _lint_resource(code: str, release: TrusteeRelease, add: Add) -> None:
+    _lint_allow(code, add)
     if release.token_type == "Ear" and re.search(r"input(\.tee\b|\[\s*\"tee\"\s*\])", code):
         add("error", "input-tee", "'input.tee' does not exist in the token of this release",
             "Look at input.submods; with input.tee every request is denied.")
+    if release.token_type != "Ear" and re.search(r"\bsubmods\b", code):
+        add("error", "submods", "'input.submods' does not exist in the token of this release",
+            f"The token of Trustee {release.name} is flat: look at input.tee.")
     for name in {"cpu", "cpu0"} - {release.submodule}:
-        if re.search(rf"submods(\.{name}\b|\[\s*\"{name}\"\s*\])", code):
+        if release.token_type == "Ear" and re.search(rf"submods(\.{name}\b|\[\s*\"{name}\"\s*\])", code):
             add("error", "submodule", f"the submodule '{name}' is of another release",
-                f"The token of Trustee {release.name} names it '{release.submodule}'.")
-    if release.resource_policy_data != "plugin" and re.search(r"\bdata\.plugin\b", code):
+                f"The token of Trustee {release.name} names it '{release.submodule}'; 'not' with '{name}' is always true.")
+    if release.resource_policy_data != "plugin" and re.search(r"\bdata\.(plugin|query)\b", code):
         add("error", "data-plugin", "'data.plugin' does not exist in this release",
             f"Trustee {release.name} gives data[\"resource-path\"] as one text; with data.plugin every request is denied.")
+    path = r'data\[\s*"resource-path"\s*\]\s*==\s*'
+    if release.resource_policy_data == "plugin" and re.search(path + r'"', code):
+        add("error", "resource-path", "the resource path is compared with a text",
+            f"Trustee {release.name} gives it as a list: [\"default\", \"secret\", \"key\"].")
+    if release.resource_policy_data != "plugin" and re.search(path + r"\[", code):
+        add("error", "resource-path", "the resource path is compared with a list",
+            f"Trustee {release.name} gives it as one text.")
 
 
 def _lint_image(text: str) -> list[Finding]:
@@ -210,26 +242,71 @@ def _lint_image(text: str) -> list[Finding]:
 
 # Answers ------------------------------------------------------------------------------------------------------------
 
-def evaluate(engine: Engine, text: str, rule: str, input_: Any, data: Any, release: TrusteeRelease) -> Any:
-    """The value of ``data.policy.<rule>`` in the release's dialect; None where it is undefined.
+def tier(value: int) -> str:
+    """The AR4SI tier of a claim's value: affirming, warning, contraindicated, or none."""
+    if 2 <= value <= 31 or -32 <= value <= -2:
+        return "affirming"
+    if 32 <= value <= 95 or -96 <= value <= -33:
+        return "warning"
+    return "none" if -1 <= value <= 1 else "contraindicated"
 
-    ``engine``: a fresh engine. ``data``: for an attestation policy ``{"reference": {name: value}}``. Raises
-    :class:`CocoError` with the engine's words where the text does not parse.
+
+def status(vector: dict[str, int]) -> str:
+    """``ear.status`` of a trustworthiness vector: the worst tier; ``none`` for an empty one."""
+    order = ("none", "affirming", "warning", "contraindicated")
+    return max((tier(value) for value in vector.values()), key=order.index, default="none")
+
+
+def resource_data(release: TrusteeRelease, path: str) -> dict[str, Any]:
+    """What a resource policy sees as ``data`` for a resource ``repository/type/tag``."""
+    if release.resource_policy_data == "plugin":
+        return {"plugin": "resource", "resource-path": path.split("/"), "query": {}}
+    return {"resource-path": path if release.resource_policy_data == "path" else f"resource/{path}"}
+
+
+_LOOKUP = "package policy\n\nimport rego.v1\n\nquery_reference_value(name) := object.get(data.__reference, name, null)\n"
+
+
+def evaluate(engine: Engine, text: str, rule: str, input_: Any, data: Any, release: TrusteeRelease, dialect: str = "") -> Any:
+    """The value of ``data.policy.<rule>`` in a dialect of the release (the last one by default); None where undefined.
+
+    ``engine``: a fresh engine. ``data``: for an attestation policy ``{"reference": {name: value}}``, for a resource policy
+    :func:`resource_data`. Raises :class:`CocoError` with the engine's words where the text does not parse.
     """
+    chosen = dialect or release.rego[-1]
+    given = dict(data or {})
     try:
-        engine.set_rego_v0("v1" not in release.rego)
+        engine.set_rego_v0(chosen == "v0")
         engine.add_policy("policy.rego", text)
         if release.reference_lookup == "query_reference_value" and "query_reference_value" in text:
-            engine.add_policy("lookup.rego", "package policy\n\nimport rego.v1\n\n"
-                              "query_reference_value(name) := object.get(data.__reference, name, null)\n")
-            data = {**data, "__reference": data.get("reference", {})}
-        engine.add_data_json(json.dumps(data))
+            engine.add_policy("lookup.rego", _LOOKUP)
+            given = {"__reference": given.get("reference", {})}
+        engine.add_data_json(json.dumps(given))
         engine.set_input_json(json.dumps(input_))
         answer = engine.eval_rule_as_json(f"data.policy.{rule}")
     except Exception as error:
         if "not a valid rule path" in str(error):
             return None
         raise CocoError("The policy cannot be evaluated", str(error).strip(),
-                        f"Correct it for the engine of Trustee {release.name} ({' and '.join(release.rego)} syntax).") from error
+                        f"Correct it for the engine of Trustee {release.name} ({chosen} syntax).") from error
     value = json.loads(answer)
     return None if value == "<undefined>" else value
+
+
+def appraise(make_engine: Callable[[], Engine], text: str, claims: Any, reference: dict[str, Any],
+             release: TrusteeRelease, dialect: str = "") -> dict[str, int]:
+    """The trustworthiness vector that the KBS would give evidence with these claims.
+
+    As the release does: rules that are undefined are skipped (which is why a policy needs defaults); none at all, or no
+    ``trust_claims`` where the release wants it, is a :class:`CocoError`: the attestation fails.
+    """
+    data = {"reference": reference}
+    if release.attestation_rules == "trust_claims":
+        found = evaluate(make_engine(), text, "trust_claims", claims, data, release, dialect)
+    else:
+        found = {name: evaluate(make_engine(), text, name, claims, data, release, dialect) for name in CLAIMS}
+    vector = {name: value for name, value in (found or {}).items() if value is not None}
+    if not vector:
+        raise CocoError("The attestation policy sets no claim", f"Trustee {release.name} fails every attestation with it",
+                        "Set executables, hardware and configuration, each with a default.")
+    return vector

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one release table: what each OSC and Trustee release wants, and which of them go together.
 
-Everything in the collection that depends on a release reads it here; nothing else compares versions. Sources: the
-comparison tables of the two operators' sources and product documents (OSC 1.8 to 1.13, Trustee operator 0.2 to 1.2).
+Everything in the collection that depends on a release reads it here; nothing else compares versions. Three parts: OSC
+releases, Trustee releases, allowed pairs. Sources: the comparison tables of the two operators' sources and product
+documents (OSC 1.8 to 1.13, Trustee operator 0.2 to 1.2) and KBS builds of each generation as run.
 """
 
 from __future__ import annotations
@@ -34,13 +35,17 @@ class OscRelease:
     caa_name: str = "osc-caa-ds"
     ssh_key: bool = False  # the Azure adaptor reads a key file for every VM (1.10 and older)
     required_secrets: tuple[str, ...] = ("peer-pods-secret",)
-    min_openshift: dict[str, str] = field(default_factory=dict)  # OpenShift minor -> z-stream floor; "" = the minor itself
+    # OpenShift minor -> z-stream floor; "" = the minor itself. The kata RPM comes with OpenShift, hence the z-streams.
+    min_openshift: dict[str, str] = field(default_factory=dict)  # peer pods on Azure
+    min_openshift_bare_metal: dict[str, str] = field(default_factory=dict)  # empty: not offered by the operator
     image_key: str = "AZURE_IMAGE_ID"
     image_policy_uri: str = ""  # a URI baked into the image; empty: initdata names it
-    agent_policy_annotation: bool = False  # policy by pod annotation is a documented way
+    agent_policy_annotation: bool = False  # policy by pod annotation is a documented way (it is not measured)
+    agent_rego: tuple[str, ...] = ("v0",)  # dialects of the kata agent's engine
     gate_overwrites_initdata: bool = False  # gate off replaces INITDATA by a default document
     watches_peer_pods_cm: bool = False  # the operator rolls the adaptor by itself after an edit
     kata_cc_by_operator: bool = False
+    runtime_classes: tuple[str, ...] = ("kata", "kata-remote")  # that the operator may make
     proxy_timeout: str = "5m"
     runtime_class_overhead_memory: str = "120Mi"
     secure_boot_key: bool = False  # ENABLE_SECURE_BOOT is documented
@@ -79,18 +84,25 @@ class TrusteeRelease:
     reference_values_required: bool = True
     writes_is_ready: bool = True
     watches_deployment: bool = True
-    migration_annotation: str = ""
+    migration_annotation: str = ""  # config maps without it are rewritten or deleted by the operator
+    migration_value: str = ""
     unauthenticated_attestation_policy: tuple[str, ...] = ()  # CSVs whose KBS takes one from anybody
     gpu_policy: bool = False
+    gpu_policy_key: str = ""
     tdx_config: bool = True
     worker_count: bool = False
-    # What an edit needs before the KBS uses it: live (after the kubelet's sync) | restart | rollout (by the operator)
+    kbsconfig_fields: tuple[str, ...] = ()  # of KbsConfig's spec; others are pruned or refused
+    # What an edit needs before the KBS uses it: live (after the kubelet's sync, 1-2 minutes) | restart (by us) |
+    # rollout (the operator's own) | delete-pods (the operator reverts a restart by annotation)
     after_edit_config: str = "restart"
     after_edit_resource_policy: str = "live"
     after_edit_attestation_policy: str = "live"
     after_edit_reference_values: str = "live"
-    after_edit_secret: str = "live"
-    milan_only: bool = True  # certificate chain of the Azure SNP verifier
+    after_edit_secret: str = "live"  # bytes of a secret resource
+    after_edit_secret_list: str = "rollout"  # kbsSecretResources, environment
+    after_edit_keys: str = "restart"  # bytes of the admin key, HTTPS and signer Secrets
+    restart_by: str = "rollout"  # rollout | delete-pods: how we restart the KBS
+    milan_only: tuple[str, ...] = ()  # CSVs whose Azure SNP verifier knows only the Milan certificate chain
 
 
 @dataclass(frozen=True)
@@ -111,6 +123,15 @@ def _trustee(*versions: str) -> dict[str, Any]:
     names = tuple(f"{TRUSTEE_PACKAGE}.v{version}" for version in versions)
     return {"csv": names[-1], "csvs": names, "name": ".".join(versions[-1].split(".")[:2])}
 
+
+_FIELDS_02 = (
+    "kbsConfigMapName", "kbsAuthSecretName", "kbsDeploymentType", "kbsServiceType", "kbsRvpsRefValuesConfigMapName",
+    "kbsHttpsKeySecretName", "kbsHttpsCertSecretName", "kbsSecretResources", "kbsResourcePolicyConfigMapName",
+    "kbsAttestationPolicyConfigMapName", "KbsEnvVars", "ibmSEConfigSpec", "kbsAsConfigMapName", "kbsRvpsConfigMapName",
+)
+_FIELDS_04 = (*_FIELDS_02, "kbsLocalCertCacheSpec", "KbsDeploymentSpec")
+_FIELDS_10 = (*_FIELDS_04, "kbsAttestationKeySecretName", "kbsAttestationCertSecretName")
+_FIELDS_11 = (*_FIELDS_10, "kbsGpuAttestationPolicyConfigMapName")
 
 _OSC_RELEASES = (
     OscRelease(
@@ -133,17 +154,22 @@ _OSC_RELEASES = (
         **_osc("1.11.0", "1.11.1"), protocol="0.4.0", initdata_encoding="gzip+base64",
         initdata_annotation=HYPERVISOR_ANNOTATION,
         min_openshift={"4.17": "4.17.45", "4.18": "4.18.30", "4.19": "4.19.20", "4.20": "4.20.6"},
-        gate_overwrites_initdata=True, kata_cc_by_operator=True,
+        min_openshift_bare_metal={"4.20": "4.20.6"}, gate_overwrites_initdata=True, kata_cc_by_operator=True,
+        runtime_classes=("kata", "kata-remote", "kata-cc"),
     ),
     OscRelease(
         **_osc("1.12.0", "1.12.1"), protocol="0.4.0", initdata_encoding="gzip+base64",
-        initdata_annotation=HYPERVISOR_ANNOTATION, min_openshift={"4.19": "4.19.28", "4.20": "4.20.18"},
-        gate_overwrites_initdata=True, kata_cc_by_operator=True,
+        initdata_annotation=HYPERVISOR_ANNOTATION, min_openshift={"4.19": "4.19.28", "4.20": "4.20.6"},
+        min_openshift_bare_metal={"4.20": "4.20.6"}, gate_overwrites_initdata=True, kata_cc_by_operator=True,
+        runtime_classes=("kata", "kata-remote", "kata-cc", "kata-cc-nvidia-gpu"),
     ),
     OscRelease(
         **_osc("1.13.0", "1.13.1"), protocol="0.4.0", initdata_encoding="gzip+base64",
         initdata_annotation=HYPERVISOR_ANNOTATION, min_openshift={"4.18": "4.18.38", "4.19": "", "4.20": ""},
+        min_openshift_bare_metal={"4.19": "4.19.38", "4.20": "4.20.29", "4.21": "4.21.24", "4.22": "4.22.5"},
         gate_overwrites_initdata=True, watches_peer_pods_cm=True, kata_cc_by_operator=True, proxy_timeout="8m",
+        agent_rego=("v0", "v1"),  # the kata of this release is not settled; 3.30 and newer read v1
+        runtime_classes=("kata", "kata-remote", "kata-cc", "kata-nvidia-gpu", "kata-cc-nvidia-gpu"),
     ),
 )
 
@@ -154,7 +180,7 @@ _TRUSTEE_RELEASES = (
         attestation_policy_key="default.rego", policy_ids=("default",), attestation_rules="allow", rego=("v0",),
         reference_lookup="data.reference", resource_policy_data="path", azure_snp="azsnpvtpm", azure_tdx="aztdxvtpm",
         submodule="", token_type="Simple", admin="public_key", signer_fields=False, writes_is_ready=False,
-        watches_deployment=False,
+        watches_deployment=False, kbsconfig_fields=(*_FIELDS_02, "tdxConfigSpec"), milan_only=("trustee-operator.v0.2.0",),
     ),
     TrusteeRelease(
         **_trustee("0.3.0"), generation="B", protocol="0.1.1", kbs_config_key="kbs-config.toml", kbs_config_format="toml-b",
@@ -164,6 +190,7 @@ _TRUSTEE_RELEASES = (
         azure_tdx="aztdxvtpm", submodule="cpu", token_type="Ear", admin="public_key", signer_fields=False,
         writes_is_ready=False, watches_deployment=False,
         unauthenticated_attestation_policy=("trustee-operator.v0.3.0",),
+        kbsconfig_fields=(*_FIELDS_02, "tdxConfigSpec"), milan_only=("trustee-operator.v0.3.0",),
     ),
     TrusteeRelease(
         **_trustee("0.4.0", "0.4.1", "0.4.2"), generation="B", protocol="0.2.0", kbs_config_key="kbs-config.toml",
@@ -172,6 +199,8 @@ _TRUSTEE_RELEASES = (
         attestation_rules="claims", rego=("v0", "v1"), reference_lookup="data.reference",
         resource_policy_data="plugin-path", azure_snp="azsnpvtpm", azure_tdx="aztdxvtpm", submodule="cpu",
         token_type="Ear", admin="public_key", signer_fields=False, writes_is_ready=False, watches_deployment=False,
+        kbsconfig_fields=(*_FIELDS_04, "tdxConfigSpec"),
+        milan_only=("trustee-operator.v0.4.0", "trustee-operator.v0.4.1"),
         unauthenticated_attestation_policy=("trustee-operator.v0.4.0", "trustee-operator.v0.4.1", "trustee-operator.v0.4.2"),
     ),
     TrusteeRelease(
@@ -181,7 +210,8 @@ _TRUSTEE_RELEASES = (
         rego=("v0",), reference_lookup="data.reference", resource_policy_data="plugin-path", azure_snp="azsnpvtpm",
         azure_tdx="aztdxvtpm", submodule="cpu0", token_type="Ear", admin="public_key", signer_fields=True,
         crs=("KbsConfig", "TrusteeConfig"), watches_deployment=False, worker_count=True,
-        after_edit_attestation_policy="restart",
+        after_edit_attestation_policy="restart", kbsconfig_fields=(*_FIELDS_10, "tdxConfigSpec"),
+        milan_only=("trustee-operator.v1.0.0",),
     ),
     TrusteeRelease(
         **_trustee("1.1.0"), generation="C", protocol="0.4.0", kbs_config_key="kbs-config.toml", kbs_config_format="toml-c",
@@ -190,7 +220,8 @@ _TRUSTEE_RELEASES = (
         attestation_rules="trust_claims", rego=("v1",), reference_lookup="query_reference_value",
         resource_policy_data="plugin", azure_snp="az-snp-vtpm", azure_tdx="az-tdx-vtpm", submodule="cpu0",
         token_type="Ear", admin="type", signer_fields=True, crs=("KbsConfig", "TrusteeConfig"), expiry_enforced=False,
-        gpu_policy=True, worker_count=True, after_edit_attestation_policy="restart", milan_only=False,
+        gpu_policy=True, gpu_policy_key="default_gpu.rego", worker_count=True, after_edit_attestation_policy="restart",
+        kbsconfig_fields=(*_FIELDS_11, "tdxConfigSpec"),
     ),
     TrusteeRelease(
         **_trustee("1.2.0", "1.2.1"), generation="D", protocol="0.4.0", kbs_config_key="kbs-config.toml",
@@ -201,10 +232,12 @@ _TRUSTEE_RELEASES = (
         azure_tdx="az-tdx-vtpm", submodule="cpu0", token_type="Ear", admin="authorization_mode", signer_fields=True,
         crs=("KbsConfig", "TrusteeConfig"), default_cr="TrusteeConfig", insecure_token_key="insecure_header_jwk",
         expiry_enforced=False, reference_values_required=False,
-        migration_annotation="kbs.confidentialcontainers.org/migrated-from-v1.1.0", gpu_policy=True, tdx_config=False,
+        migration_annotation="kbs.confidentialcontainers.org/migrated-from-v1.1.0", migration_value="v1.2.0",
+        gpu_policy=True, gpu_policy_key="default_gpu.rego", tdx_config=False,
         worker_count=True, after_edit_config="rollout", after_edit_resource_policy="rollout",
-        after_edit_attestation_policy="rollout", after_edit_reference_values="rollout", after_edit_secret="restart",
-        milan_only=False,
+        after_edit_attestation_policy="rollout", after_edit_reference_values="rollout",
+        after_edit_secret="delete-pods", after_edit_keys="delete-pods", restart_by="delete-pods",
+        kbsconfig_fields=_FIELDS_11,
     ),
 )
 
@@ -254,13 +287,15 @@ def check_csv(half: OscRelease | TrusteeRelease, installed: str) -> str:
     )
 
 
-def openshift_floor(osc: OscRelease, version: str) -> str:
+def openshift_floor(osc: OscRelease, version: str, platform: str = "azure") -> str:
     """The lowest OpenShift version on which the release runs within the minor of ``version``; empty when it is met.
 
-    A minor newer than every listed one is met; an older one gives the lowest listed floor.
+    ``platform``: ``azure`` (peer pods) or ``bare_metal``. A minor newer than every listed one is met; an older one gives the
+    lowest listed floor.
     """
     numbers = _numbers(version)
-    floors = {_numbers(minor): _numbers(floor or minor) for minor, floor in osc.min_openshift.items()}
+    listed = osc.min_openshift if platform == "azure" else osc.min_openshift_bare_metal
+    floors = {_numbers(minor): _numbers(floor or minor) for minor, floor in listed.items()}
     if not floors or numbers[:2] > max(floors):
         return ""
     floor = floors.get(numbers[:2], min(floors.values()))

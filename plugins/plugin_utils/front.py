@@ -10,7 +10,9 @@ action plugins in the parent process, so what an action file imports at file lev
 
 from __future__ import annotations
 
+import datetime
 import sys
+import traceback
 from types import ModuleType
 from typing import Any
 
@@ -20,12 +22,15 @@ from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import merge_hash
 
+from ansible_collections.confidential.containers.plugins.module_utils.arguments import secret_values, shown
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
+KEYWORDS = ("mutually_exclusive", "required_together", "required_one_of", "required_if", "required_by")
+
 
 def plain(value: Any) -> Any:
-    """A value without the tags and lazy containers of ansible-core 2.19 and newer."""
+    """A value without the tags and lazy containers of ansible-core 2.19 and newer, as its JSON form would give it."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, bool) or value is None:
@@ -40,6 +45,10 @@ def plain(value: Any) -> Any:
         return {plain(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
+    if isinstance(value, (datetime.date, datetime.datetime)):
+        return value.isoformat()
+    if type(value).__name__ in ("AnsibleVaultEncryptedUnicode", "EncryptedString"):
+        return str.__str__(str(value))
     return value
 
 
@@ -55,8 +64,7 @@ class Front(ActionBase):  # type: ignore[misc]
         if not self._here(task_vars or {}):
             executed = self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val)
             return dict(merge_hash(result, executed))
-        parameters, secrets = self._parameters()
-        warnings: list[str] = []
+        parameters, secrets, warnings = self._parameters()
         context = Context(
             check_mode=bool(self._task.check_mode), diff=bool(self._task.diff),
             progress=lambda text: self._display.display(f"  {remove_values(text, secrets)}"), warn=warnings.append,
@@ -65,11 +73,17 @@ class Front(ActionBase):  # type: ignore[misc]
             done = self.work.run(parameters, context)
         except CocoError as error:
             done = error.result()
-        cleaned: dict[str, Any] = remove_values(done, secrets)
+        except Exception as error:
+            done = {
+                "failed": True, "exception": traceback.format_exc(),
+                "msg": f"{self._task.action} failed unexpectedly · {type(error).__name__}: {error} · "
+                       "This is an error of the collection: please report it with the output of -vvv.",
+                "hint": "Report it with the output of -vvv.",
+            }
+        result.update(self._clean(done, secrets))
         if warnings:
-            cleaned["warnings"] = [*cleaned.get("warnings", []), *remove_values(warnings, secrets)]
-        cleaned["invocation"] = {"module_args": self._shown(parameters, secrets)}
-        result.update(cleaned)
+            result["warnings"] = [*result.get("warnings", []), *remove_values(warnings, secrets)]
+        result["invocation"] = {"module_args": remove_values(shown(parameters, self.work.ARGUMENT_SPEC), secrets)}
         return result
 
     def _here(self, task_vars: dict[str, Any]) -> bool:
@@ -89,26 +103,23 @@ class Front(ActionBase):  # type: ignore[misc]
         named = str(self._templar.template(interpreter))
         return named in (sys.executable, str(task_vars.get("ansible_playbook_python") or sys.executable))
 
-    def _parameters(self) -> tuple[dict[str, Any], set[str]]:
-        """The validated parameters and the secret values among them."""
+    def _parameters(self) -> tuple[dict[str, Any], set[str], list[str]]:
+        """The validated parameters, the secret values among them, and warnings about them."""
         keywords = getattr(self.work, "SPEC_KWARGS", {})
-        validator = ArgumentSpecValidator(
-            self.work.ARGUMENT_SPEC,
-            **{name: keywords.get(name) for name in ("mutually_exclusive", "required_together", "required_one_of",
-                                                     "required_if", "required_by")},
-        )
+        validator = ArgumentSpecValidator(self.work.ARGUMENT_SPEC, **{name: keywords.get(name) for name in KEYWORDS})
         validated = validator.validate(plain(dict(self._task.args)))
+        known = set(getattr(validated, "_no_log_values", set()))
         if validated.error_messages:
             raise AnsibleActionFail(
-                f"{self._task.action}: the task's options are not valid · {validated.errors.msg} · "
+                f"{self._task.action}: the task's options are not valid · {remove_values(validated.errors.msg, known)} · "
                 f"see 'ansible-doc {self._task.action}'"
             )
-        return validated.validated_parameters, set(getattr(validated, "_no_log_values", set()))
+        parameters = validated.validated_parameters
+        both = [f"Both option {w['option']} and its alias {w['alias']} are set." for w in getattr(validated, "_warnings", [])]
+        return parameters, secret_values(parameters, known, getattr(self.work, "secrets", None)), both
 
-    def _shown(self, parameters: dict[str, Any], secrets: set[str]) -> dict[str, Any]:
-        """The parameters as ``invocation`` may show them."""
-        shown = {}
-        for name, value in parameters.items():
-            hidden = self.work.ARGUMENT_SPEC.get(name, {}).get("no_log") and value is not None
-            shown[name] = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER" if hidden else remove_values(value, secrets)
-        return shown
+    @staticmethod
+    def _clean(done: dict[str, Any], secrets: set[str]) -> dict[str, Any]:
+        """The result without secret values; booleans and nulls stay what they are."""
+        kept = {key: value for key, value in done.items() if value is None or isinstance(value, bool)}
+        return {**remove_values(done, secrets), **kept}

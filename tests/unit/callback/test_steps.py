@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.confidential.containers.plugins.callback import steps
 
+from ansible_collections.confidential.containers.plugins.callback import steps
 from tests.integration.lab import parse
 
 

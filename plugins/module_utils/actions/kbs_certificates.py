@@ -1,0 +1,162 @@
+# Copyright (c) 2026, confidential.containers contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The work of the module kbs_certificates."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from ansible_collections.confidential.containers.plugins.module_utils import keys
+from ansible_collections.confidential.containers.plugins.module_utils.context import Context
+from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
+from ansible_collections.confidential.containers.plugins.module_utils.files import PrivateDirectory
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "directory": {"type": "path"},
+    "name": {"type": "str", "default": "kbs"},
+    "source": {"type": "str", "choices": ["own", "given"], "default": "own"},
+    "state": {"type": "str", "choices": ["present", "renewed"], "default": "present"},
+    "hosts": {"type": "list", "elements": "str", "required": True},
+    "ca_certificate": {"type": "str"},
+    "certificate": {"type": "str"},
+    "private_key": {"type": "str", "no_log": True},
+    "ca_key": {"type": "str", "no_log": True},
+    "cluster_ca": {"type": "str"},
+    "cluster_certificate": {"type": "str"},
+    "cluster_signer_certificate": {"type": "str"},
+    "validity_days": {"type": "int", "default": 365},
+    "ca_validity_days": {"type": "int", "default": 3650},
+    "renew_before_days": {"type": "int", "default": 30},
+}
+SPEC_KWARGS: dict[str, Any] = {
+    "required_if": [("source", "given", ["ca_certificate", "certificate", "private_key"])],
+    "required_one_of": [["directory", "certificate"]],
+}
+
+
+def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
+    """Make or keep authority, server certificate and token signer; the hub is authoritative for what it holds."""
+    directory = PrivateDirectory(params["directory"], create=not context.check_mode) if params["directory"] else None
+    if directory is None or context.check_mode:
+        return Work(directory, params, context).run()
+    with directory.locked():
+        return Work(directory, params, context).run()
+
+
+class Work:
+    """One run: reads the directory, decides, writes what is new."""
+
+    def __init__(self, directory: PrivateDirectory | None, params: dict[str, Any], context: Context) -> None:
+        self.directory, self.params, self.context = directory, params, context
+        self.now = datetime.datetime.now(datetime.timezone.utc)
+        self.name = params["name"]
+        self.renewed: list[str] = []
+        self.findings: list[dict[str, str]] = []
+
+    def read(self, part: str) -> str:
+        data = self.directory.read_pem(f"{self.name}-{part}") if self.directory else None
+        return data.decode() if data else ""
+
+    def write(self, part: str, text: str) -> None:
+        if self.directory and not self.context.check_mode:
+            self.directory.write(f"{self.name}-{part}", text.encode())
+
+    def held(self, name: str) -> str:
+        return (self.params.get(name) or "").strip()
+
+    def run(self) -> dict[str, Any]:
+        given = self.params["source"] == "given"
+        ca, ca_available = (self.params["ca_certificate"], False) if given else self.authority()
+        certificate, key, leaf_write = self.given_leaf(ca) if given else self.leaf(ca, ca_available)
+        signer, signer_key, signer_write = self.signer()
+        for finding in self.findings:
+            if finding["severity"] == "warning":
+                self.context.warn(f"{finding['message']} · {finding['hint']}")
+        secret = not self.context.check_mode
+        return {
+            "changed": bool(self.renewed), "renewed": self.renewed, "ca_certificate": ca, "ca_available": ca_available,
+            "certificate": certificate, "private_key": key if leaf_write and secret else None, "certificate_write": leaf_write,
+            "signer_certificate": signer, "signer_key": signer_key if signer_write and secret else None,
+            "signer_write": signer_write,
+            "expires": {name: f"{keys.expires(pem):%Y-%m-%dT%H:%M:%SZ}" for name, pem in
+                        (("ca", ca), ("certificate", certificate), ("signer", signer))},
+            "findings": self.findings,
+        }
+
+    def authority(self) -> tuple[str, bool]:
+        """(CA certificate, is its key at hand)."""
+        stored, key = self.read("ca.crt"), self.params["ca_key"] or self.read("ca.key")
+        held = self.held("cluster_ca")
+        if held:
+            if key and keys.key_fits(key, held):
+                return held, True
+            self.findings.append({
+                "severity": "warning", "code": "ca-key-missing",
+                "message": "the key of the certificate authority that the hub uses is not at hand",
+                "hint": "Everything that exists is kept; put the key back (coco_state_dir) before the certificate must be renewed."})
+            return held, False
+        if stored and key:
+            if not keys.key_fits(key, stored):
+                raise CocoError("The certificate authority cannot be used", "its key does not belong to its certificate",
+                                f"Restore both files in {self.params['directory']}, or move both away to make a new authority.")
+            return stored, True
+        new_key, new = keys.new_ca(f"{self.name} CA of {self.params['hosts'][0]}", self.params["ca_validity_days"], self.now)
+        self.write("ca.key", new_key)
+        self.write("ca.crt", new)
+        self._fresh = (new_key, new)
+        self.renewed.append("ca")
+        return new, True
+
+    def ca_key(self) -> str:
+        fresh = getattr(self, "_fresh", None)
+        return fresh[0] if fresh else (self.params["ca_key"] or self.read("ca.key"))
+
+    def leaf(self, ca: str, ca_available: bool) -> tuple[str, str, bool]:
+        """(certificate, key, must the Secrets be written)."""
+        held = self.held("cluster_certificate")
+        wanted = self.params["state"] == "renewed"
+        if held and not wanted and not self._bad(held, ca):
+            return held, "", False
+        stored, key = self.read("tls.crt"), self.read("tls.key")
+        if stored and key and not wanted and keys.key_fits(key, stored) and not self._bad(stored, ca):
+            return stored, key, True
+        if not ca_available:
+            if held:
+                self.findings += keys.check_certificate(held, ca, self.params["hosts"], self.now)
+                return held, "", False
+            raise CocoError("The server's certificate cannot be made", "the key of the certificate authority is not at hand",
+                            "Put it back into coco_state_dir, or give ca_key.")
+        new_key, new = keys.new_leaf(self.ca_key(), ca, self.params["hosts"], self.params["validity_days"], self.now)
+        self.write("tls.key", new_key)
+        self.write("tls.crt", new)
+        self.renewed.append("certificate")
+        return new, new_key, True
+
+    def _bad(self, certificate: str, ca: str) -> bool:
+        return bool(keys.check_certificate(certificate, ca, self.params["hosts"], self.now, None, self.params["renew_before_days"]))
+
+    def given_leaf(self, ca: str) -> tuple[str, str, bool]:
+        certificate, key = self.params["certificate"], self.params["private_key"]
+        self.findings += keys.check_certificate(certificate, None, self.params["hosts"], self.now, key,
+                                                self.params["renew_before_days"])
+        errors = [f for f in self.findings if f["severity"] == "error"]
+        if errors:
+            raise CocoError("The given certificate cannot be used", "; ".join(f["message"] for f in errors),
+                            " ".join(f["hint"] for f in errors), findings=self.findings)
+        held = self.held("cluster_certificate")
+        return certificate, key, not (held and keys.same_certificate(held, certificate))
+
+    def signer(self) -> tuple[str, str, bool]:
+        held = self.held("cluster_signer_certificate")
+        if held and not keys.check_signer(None, held, self.now, self.params["renew_before_days"]):
+            return held, "", False
+        stored, key = self.read("signer.crt"), self.read("signer.key")
+        if stored and key and not keys.check_signer(key, stored, self.now, self.params["renew_before_days"]):
+            return stored, key, True
+        new_key, new = keys.new_signer(f"{self.name} token signer", self.params["ca_validity_days"], self.now)
+        self.write("signer.key", new_key)
+        self.write("signer.crt", new)
+        self.renewed.append("signer")
+        return new, new_key, True
