@@ -8,6 +8,7 @@ Sources: the failure modes of the KBS and its guests, with the texts of the real
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -95,9 +96,31 @@ def tampered_initdata(toml: bytes, uri: str) -> bytes:
     return changed.encode()
 
 
-def answers_on(log: str, path: str) -> list[int]:
-    """The HTTP statuses that the KBS's access log has for a path."""
-    return [int(status) for status in re.findall(rf'"GET /kbs/v0/resource/{re.escape(path)} HTTP/[\d.]+" (\d+)', log)]
+def answers_on(log: str, path: str) -> list[str]:
+    """What the KBS answered on a path, by its access log: ``denied`` (its resource policy said no), ``passed`` (the policy said
+    yes, whether the resource exists or not) or ``other``.
+
+    A missing resource, a bad token and a denial are all 401 and the log cannot tell guests apart, so the size of the answer
+    decides, which the access log has after the status: each error's JSON body has a length of its own.
+    Source: the KBS's access log (actix's default format) and its error bodies, from v0.11 on.
+    """
+    found = re.findall(rf'"GET /kbs/v0/resource/{re.escape(path)} HTTP/[\d.]+" (\d+) (\d+)', log)
+    return [_answer(int(status), int(size)) for status, size in found]
+
+
+ERRORS = "https://github.com/confidential-containers/kbs/errors/"
+
+
+def _error_size(variant: str, detail: str) -> int:
+    return len(json.dumps({"type": ERRORS + variant, "detail": detail}, separators=(",", ":")))
+
+
+def _answer(status: int, size: int) -> str:
+    if status == 401 and size == _error_size("PolicyDeny", "Access denied by policy"):
+        return "denied"
+    if status == 200 or (status == 401 and size == _error_size("PluginInternalError", "Plugin internal error")):
+        return "passed"
+    return "other"
 
 
 def script(resource: str) -> str:

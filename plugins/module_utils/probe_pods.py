@@ -196,21 +196,20 @@ class PodProbe:
         self.create(pod)
         deadline = time.monotonic() + self.params["timeout"]
         shown = ""
-        statuses: list[int] = []
         while time.monotonic() < deadline:
             phase, _, said = self.state(pod)
-            statuses = attestation.answers_on(self.kbs_log(began), path)
+            answers = attestation.answers_on(self.kbs_log(began), path)
             if f"{phase} {said}" != shown:
                 shown = f"{phase} {said}"
                 self.context.progress(f"probe {name}: {shown}".rstrip()[:200])
-            if phase in ("Running", "Succeeded") or 200 in statuses:
+            if phase in ("Running", "Succeeded") or "passed" in answers:
                 self.checks.append(attestation.check(
                     "a tampered pod is refused", False, shown, "a pod with tampered initdata was served: initdata is not enforced",
                     "Check that the attestation policy compares PCR 8 and has a default for each claim (step 11).", "critical"))
                 return False
-            if 401 in statuses:
-                self.checks.append(attestation.check("a tampered pod is refused", True, f"401 on {path}"))
-                self.context.progress(f"probe {name}: refused by the KBS (401 on its own path)")
+            if "denied" in answers:
+                self.checks.append(attestation.check("a tampered pod is refused", True, f"the KBS's policy denied {path}"))
+                self.context.progress(f"probe {name}: refused by the KBS's policy (on a path of its own)")
                 return True
             self.pause.wait(0.5)
         cause, hint = attestation.diagnose(f"{shown} {self.events(pod)}")
