@@ -272,7 +272,7 @@ async def wait_settled(cluster: Cluster, processes: Processes, progress: Progres
                                     "openshift-marketplace") or {}
             index = source.get("status", {}).get("connectionState", {}).get("lastObservedState", "")
             fresh = source.get("status", {}).get("connectionState", {}).get("address", "").startswith(f"127.{cluster.number}.")
-            if len(ready) == len(cluster.nodes) and len(updated) == 2 and index == "READY" and fresh:
+            if len(ready) == len(cluster.nodes) and len(updated) == len(pools) >= 2 and index == "READY" and fresh:
                 progress(f"{len(ready)} nodes Ready, pools settled, operator index READY")
                 return
             for name in processes.logs.glob("*.log"):
@@ -280,7 +280,7 @@ async def wait_settled(cluster: Cluster, processes: Processes, progress: Progres
             if time.monotonic() > deadline:
                 raise processes.failure("lab-node" if len(ready) < len(cluster.nodes) else "catalog",
                                         f"did not settle in 90 s ({len(ready)} of {len(cluster.nodes)} nodes Ready, "
-                                        f"{len(updated)} of 2 pools settled, index {index or 'silent'})")
+                                        f"{len(updated)} of {len(pools)} pools settled, index {index or 'silent'})")
             await asyncio.sleep(0.2)
     finally:
         await kube.close()

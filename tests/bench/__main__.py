@@ -23,7 +23,6 @@ import yaml
 from tests.integration.lab import ROOT, Lab, Run
 
 PEER_PACKAGES = ["ansible==12.3.0", "kubernetes==37.0.2"]
-MANAGER = "confidential.containers"
 DROPPED = ("managedFields", "resourceVersion", "uid", "creationTimestamp", "generation", "ownerReferences", "finalizers",
            "selfLink", "deletionTimestamp")
 
@@ -52,22 +51,11 @@ def requests(lab: Lab, mark: int) -> collections.Counter[str]:
 
 def managed_objects(lab: Lab) -> list[dict[str, Any]]:
     """The objects that the collection applied, as manifests."""
-    found = []
-    for group in lab.request("GET", "/apis")["groups"] + [{"preferredVersion": {"groupVersion": "v1"}}]:
-        version = group["preferredVersion"]["groupVersion"]
-        prefix = "/api/v1" if version == "v1" else f"/apis/{version}"
-        for kind in (lab.request("GET", prefix) or {"resources": []})["resources"]:
-            if "/" in kind["name"] or "list" not in kind["verbs"] or kind["name"] == "events":
-                continue
-            for item in (lab.request("GET", f"{prefix}/{kind['name']}") or {}).get("items", []):
-                if not any(m["manager"] == MANAGER and not m.get("subresource")
-                           for m in item["metadata"].get("managedFields", [])):
-                    continue
-                item = {"apiVersion": version, "kind": kind["kind"], **item}
-                item.pop("status", None)
-                for name in DROPPED:
-                    item["metadata"].pop(name, None)
-                found.append(item)
+    found = lab.managed()
+    for item in found:
+        item.pop("status", None)
+        for name in DROPPED:
+            item["metadata"].pop(name, None)
     return found
 
 

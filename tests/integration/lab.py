@@ -19,6 +19,7 @@ from kubernetes import client, config
 
 ROOT = Path(__file__).resolve().parents[2]
 ROW = re.compile(r"^(\d\d) (.+?)\s{2,}(\S+)\s{2,}(ok|failed|not run)\s+(\d+)\s+([\d.]+)$", re.MULTILINE)
+MANAGER = "confidential.containers"
 READ_VERBS = {"get", "list", "watch"}
 
 
@@ -96,14 +97,30 @@ class Lab:
                 content_type: str = "application/merge-patch+json") -> Any:
         """A request as the test's own administrator; None for 404."""
         headers = {"Accept": "application/json", "Content-Type": content_type if method == "PATCH" else "application/json"}
-        try:
-            answer = self.api.rest_client.request(method, self.api.configuration.host + path, headers=headers, body=body)
-            answer.read()
-        except client.ApiException as error:
-            if error.status == 404:
-                return None
-            raise
+        answer = self.api.rest_client.request(method, self.api.configuration.host + path, headers=headers, body=body)
+        answer.read()
+        if answer.status == 404:
+            return None
+        assert answer.status < 300, f"{method} {path}: {answer.status} {answer.data!r}"
         return json.loads(answer.data)
+
+    def managed(self) -> list[dict[str, Any]]:
+        """Every object of which the collection owns fields, whole."""
+        found = []
+        for group in [*self.request("GET", "/apis")["groups"], {"preferredVersion": {"groupVersion": "v1"}}]:
+            version = group["preferredVersion"]["groupVersion"]
+            prefix = "/api/v1" if version == "v1" else f"/apis/{version}"
+            for kind in (self.request("GET", prefix) or {"resources": []})["resources"]:
+                if "/" in kind["name"] or "list" not in kind["verbs"] or kind["name"] == "events":
+                    continue
+                found += [{"apiVersion": version, "kind": kind["kind"], **item}
+                          for item in (self.request("GET", f"{prefix}/{kind['name']}") or {}).get("items", []) if owned(item)]
+        return found
+
+    def owned(self) -> dict[str, Any]:
+        """What the collection owns of each object and since when: equal before and after a run that wrote nothing."""
+        return {f"{item['kind']} {item['metadata'].get('namespace', '')}/{item['metadata']['name']}": owned(item)
+                for item in self.managed()}
 
     def config_map(self, namespace: str, name: str) -> dict[str, str]:
         found = self.request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
@@ -132,6 +149,12 @@ class Lab:
     def mark(self) -> int:
         """The present end of the audit log."""
         return Path(self.cluster["audit_log"]).stat().st_size
+
+
+def owned(item: dict[str, Any]) -> list[dict[str, Any]]:
+    """The managed fields of the collection's field manager."""
+    return [entry for entry in item["metadata"].get("managedFields", [])
+            if entry["manager"] == MANAGER and not entry.get("subresource")]
 
 
 def parse(code: int, output: str, seconds: float) -> Run:

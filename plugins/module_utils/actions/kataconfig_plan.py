@@ -18,6 +18,7 @@ from ansible_collections.confidential.containers.plugins.module_utils.cluster im
 )
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
+from ansible_collections.confidential.containers.plugins.module_utils.probe_pods import remove_probes
 
 API = "kataconfiguration.openshift.io/v1"
 MCO = "machineconfiguration.openshift.io/v1"
@@ -48,6 +49,8 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
             facts["pools"] = cluster.list(MCO, "MachineConfigPool")
             facts["nodes"] = cluster.list("v1", "Node")
             if decided["needed"] == "recreate":
+                if params["act"] and not context.check_mode:
+                    remove_probes(cluster, context)
                 facts["pods"] = cluster.list("v1", "Pod")
             decided = kataconfig.plan(facts, params)
         for reason in decided["reasons"]:
