@@ -363,4 +363,3 @@ def _pause(retry_after: str | None, attempt: int) -> float:
     except ValueError:
         wished = 0.25 * 2.0 ** attempt
     return min(wished, LONGEST_PAUSE)
-

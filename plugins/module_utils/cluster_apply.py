@@ -173,8 +173,8 @@ def apply_all(cluster: Cluster, objects: list[Object], context: Context, force: 
     return [batch.results[i] for i in sorted(batch.results)], [batch.diffs[i] for i in sorted(batch.diffs)]
 
 
-def delete_all(cluster: Cluster, references: list[Object], context: Context) -> tuple[list[dict[str, Any]],
-                                                                                     list[dict[str, Any]]]:
+def delete_all(cluster: Cluster, references: list[Object],
+               context: Context) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Delete every referenced object: (results with the ``uid`` that leaves, diffs). What is not there is ``absent``."""
     results: list[dict[str, Any]] = []
     diffs: list[dict[str, Any]] = []

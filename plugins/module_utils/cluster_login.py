@@ -22,7 +22,7 @@ import tempfile
 import threading
 from typing import Any
 
-from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
+from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError, require
 
 try:
     import urllib3
@@ -72,9 +72,7 @@ def load(given: dict[str, Any]) -> tuple[Any, ssl.SSLContext]:
 
     Private keys from a kubeconfig touch the disk only for the moment in which the TLS library reads them.
     """
-    if MISSING:
-        raise CocoError(WHAT, f"a Python library is missing: {MISSING}",
-                        "Install 'kubernetes' (meta/ee-requirements.txt) for the Python interpreter that runs the task.")
+    require("kubernetes", MISSING)
     with _LOADING, tempfile.TemporaryDirectory(prefix="coco-") as directory:
         try:
             configuration = _configuration(given, directory)
@@ -157,4 +155,3 @@ def pool(configuration: Any, context: ssl.SSLContext, size: int) -> Any:
     if configuration.proxy and not should_bypass_proxies(configuration.host, no_proxy=configuration.no_proxy or ""):
         return urllib3.ProxyManager(configuration.proxy, proxy_headers=configuration.proxy_headers, **settings)
     return urllib3.PoolManager(**settings)
-

@@ -22,3 +22,10 @@ class CocoError(Exception):
     def result(self) -> dict[str, Any]:
         """The task's result: ``msg``, ``hint`` (the next step) and the details."""
         return {"failed": True, "msg": str(self), "hint": self.todo, **self.details}
+
+
+def require(library: str, missing: str) -> None:
+    """Raise :class:`CocoError` where an import of ``library`` failed (``missing``: the import's own words, empty when it did not)."""
+    if missing:
+        raise CocoError(f"The Python library {library} is not there", missing,
+                        f"Install {library} (meta/ee-requirements.txt) for the Python interpreter that runs the task.")

@@ -19,11 +19,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+try:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+    MISSING = ""
+except ImportError as missing:
+    MISSING = str(missing)
 
-from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
+from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError, require
 
 PREFIX = "/kbs/v0"
 
@@ -68,6 +72,7 @@ class Kbs:
     """Requests to one KBS, one connection each (so that every probe stands alone)."""
 
     def __init__(self, url: str, ca: str = "", connect_to: str = "", timeout: float = 10) -> None:
+        require("cryptography", MISSING)
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise CocoError("The KBS cannot be reached", f"its URL is {url!r}", "Give https://host[:port].")
@@ -90,7 +95,7 @@ class Kbs:
 
     @staticmethod
     def _address(connect_to: str) -> tuple[str, int]:
-        host, _, port = connect_to.rpartition(":")
+        host, _colon, port = connect_to.rpartition(":")
         if not host or not port.isdigit():
             raise CocoError("The KBS cannot be reached", f"the connect-to address is {connect_to!r}", "Write host:port.")
         return host.strip("[]"), int(port)
@@ -144,7 +149,7 @@ class Kbs:
     def protocol(self) -> str:
         """The protocol version that the server demands (asked with an impossible one); empty where it does not say."""
         answer = self.request("POST", f"{PREFIX}/auth", {"version": "0.0.0", "tee": "sample", "extra-params": {}})
-        _, found, rest = answer.detail.partition("expect =")
+        _before, found, rest = answer.detail.partition("expect =")
         return rest.split(" ")[0] if found else ""
 
     def sample_token(self, protocol: str) -> Answer:

@@ -16,16 +16,25 @@ import ipaddress
 from collections.abc import Callable
 from typing import Any
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+try:
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+    MISSING = ""
+except ImportError as missing:
+    MISSING = str(missing)
 
-from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
+from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError, require
 
 Finding = dict[str, str]
 PRIVATE_DER, PUBLIC_DER = 48, 44
+
+
+def check_library() -> None:
+    """Raise :class:`CocoError` where ``cryptography`` is not installed."""
+    require("cryptography", MISSING)
 
 
 def _finding(severity: str, code: str, message: str, hint: str) -> Finding:
@@ -230,6 +239,27 @@ def covers(certificate: x509.Certificate, host: str) -> bool:
     return False
 
 
+def chains(pem: str, ca_pem: str) -> bool:
+    """Does the first certificate of a PEM text lead to an authority of ``ca_pem``, by way of those that follow it?"""
+    authorities = x509.load_pem_x509_certificates(ca_pem.encode())
+    current, *between = x509.load_pem_x509_certificates(pem.encode())
+    for following in [*between, None]:
+        if any(_issued(current, authority) for authority in authorities):
+            return True
+        if following is None or not _issued(current, following):
+            return False
+        current = following
+    return False
+
+
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
 def check_certificate(pem: str, ca_pem: str | None, hosts: list[str], now: datetime.datetime, key_pem: str | None = None,
                       renew_before_days: int = 30) -> list[Finding]:
     """What is wrong with a server's certificate, or soon will be."""
@@ -257,12 +287,9 @@ def check_certificate(pem: str, ca_pem: str | None, hosts: list[str], now: datet
                                   "Guests refuse that: give a certificate with CA:false, signed by it."))
     except x509.ExtensionNotFound:
         pass
-    if ca_pem:
-        try:
-            certificate.verify_directly_issued_by(load_certificate(ca_pem))
-        except (ValueError, TypeError, InvalidSignature):
-            found.append(_finding("error", "issuer", "the certificate is not signed by the given authority",
-                                  "Give the authority that signed it."))
+    if ca_pem and not chains(pem, ca_pem):
+        found.append(_finding("error", "issuer", "the certificate is not signed by the given authority",
+                              "Give the authority that signed it, and any certificates between them after the server's own."))
     if key_pem and not key_fits(key_pem, pem):
         found.append(_finding("error", "key", "the private key is not that of the certificate", "Give the pair that belongs "
                               "together."))

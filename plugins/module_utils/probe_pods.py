@@ -56,7 +56,7 @@ class PodProbe:
 
     def run(self) -> dict[str, Any]:
         self.sha256 = self.expected()
-        toml, _ = initdata.decode(self.params["initdata"])
+        toml, _encoding = initdata.decode(self.params["initdata"])
         path = f"default/security-policy/probe-{secrets.token_hex(8)}"
         tampered = attestation.tampered_initdata(toml, f"kbs:///{path}")
         self.ensure_namespace()
@@ -72,7 +72,7 @@ class PodProbe:
 
     def expected(self) -> str:
         """The sha256 of the hub's secret; the secret itself is neither kept nor shown."""
-        _, name, key = self.params["resource"].split("/")
+        _repository, name, key = self.params["resource"].split("/")
         found = self.hub.get("v1", "Secret", name, self.params["trustee_namespace"])
         data = ((found or {}).get("data") or {}).get(key)
         if not data:
@@ -222,7 +222,7 @@ class PodProbe:
         deadline = time.monotonic() + self.params["timeout"]
         shown = ""
         while time.monotonic() < deadline:
-            phase, _, said = self.state(pod)
+            phase, _code, said = self.state(pod)
             answers = attestation.answers_on(self.kbs_log(began), path)
             if f"{phase} {said}" != shown:
                 shown = f"{phase} {said}"

@@ -13,8 +13,6 @@ description:
     the registers that bind it.
 author:
   - The confidential.containers contributors (@confidential-containers)
-requirements:
-  - kubernetes (only for O(pod))
 options:
   release:
     description:
@@ -37,43 +35,8 @@ options:
   namespace:
     description: The namespace of O(pod).
     type: str
-  kubeconfig:
-    description: The path of a kubeconfig, or its content.
-    type: raw
-  context:
-    description: The context of O(kubeconfig).
-    type: str
-  host:
-    description: The URL of the API server.
-    type: str
-  api_key:
-    description: A bearer token.
-    type: str
-  username:
-    description: The user for basic authentication.
-    type: str
-  password:
-    description: The password for basic authentication.
-    type: str
-  ca_cert:
-    description: The file with the certificate authority of the API server.
-    type: path
-    aliases: [ssl_ca_cert]
-  client_cert:
-    description: The file with the client's certificate.
-    type: path
-    aliases: [cert_file]
-  client_key:
-    description: The file with the client's private key.
-    type: path
-    aliases: [key_file]
-  validate_certs:
-    description: Whether the API server's certificate is verified.
-    type: bool
-    aliases: [verify_ssl]
-  proxy:
-    description: The URL of a proxy.
-    type: str
+extends_documentation_fragment:
+  - confidential.containers.cluster
 attributes:
   check_mode:
     description: Can run in check mode and say what would change.

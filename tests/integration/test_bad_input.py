@@ -82,7 +82,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ARM id": ("no ARM id", {"coco_peerpods": {"AZURE_SUBNET_ID": "worker-subnet"}}),
     "selector": ("matches no worker", {"coco_kataconfig_selector": {"no": "such-label"}}),
     "image policy": ("image_security_policy must be one of", {"coco_image_security_policy": "everything"}),
-    "fail-open policy": ("'executables' has no default", {"coco_attestation_policy": "package policy\nimport rego.v1\nexecutables := 3 if input.x\n"}),
+    "fail-open policy": ("'executables' has no default", {
+        "coco_attestation_policy": "package policy\nimport rego.v1\nexecutables := 3 if input.x\n"}),
 }
 
 
@@ -111,8 +112,9 @@ def test_openshift_below_the_floor(virgin: Lab) -> None:
 
 def test_expired_token(virgin: Lab) -> None:
     cluster = yaml.safe_load(Path(virgin.cluster["kubeconfig"]).read_text())["clusters"][0]["cluster"]
-    refused(virgin, "401 Unauthorized", {"coco_kubeconfig": None, "coco_host": cluster["server"], "coco_ca_cert": cluster["certificate-authority"],
-                                         "coco_api_key": "sha256~expired-token-of-nobody"})
+    refused(virgin, "401 Unauthorized", {
+        "coco_kubeconfig": None, "coco_host": cluster["server"], "coco_ca_cert": cluster["certificate-authority"],
+        "coco_api_key": "sha256~expired-token-of-nobody"})
 
 
 def test_forbidden_verb_is_named(virgin: Lab, tmp_path: Path) -> None:

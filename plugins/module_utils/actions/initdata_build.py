@@ -30,6 +30,7 @@ SPEC_KWARGS: dict[str, Any] = {"mutually_exclusive": [("toml", "kbs_url"), ("tom
 
 def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
     """Bytes once; encoding, digest and registers from those bytes."""
+    keys.check_library()
     osc = releases.parse(params["release"]).osc
     if params["toml"]:
         toml = params["toml"].encode()
@@ -56,8 +57,8 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
 def _check_ca(pem: str, host: str) -> list[dict[str, str]]:
     """The certificate that guests trust must not have expired; a server's own certificate must name the host."""
     now = datetime.datetime.now(datetime.timezone.utc)
-    found = [f for f in keys.check_certificate(pem, None, [], now, renew_before_days=0) if f["code"] in ("expired", "unreadable",
-                                                                                                       "not-yet-valid")]
+    found = [finding for finding in keys.check_certificate(pem, None, [], now, renew_before_days=0)
+             if finding["code"] in ("expired", "unreadable", "not-yet-valid")]
     if not any(f["code"] == "unreadable" for f in found) and keys.is_leaf(pem) and not keys.covers(keys.load_certificate(pem), host):
         found.append({"severity": "error", "code": "host", "message": f"the certificate does not name the host {host}",
                       "hint": "Give the certificate authority, or a certificate whose subjectAltName holds the host."})

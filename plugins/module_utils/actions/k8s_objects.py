@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.confidential.containers.plugins.module_utils import releases
-from ansible_collections.confidential.containers.plugins.module_utils.arguments import cluster_options
+from ansible_collections.confidential.containers.plugins.module_utils.arguments import cluster_options, object_secrets
 from ansible_collections.confidential.containers.plugins.module_utils.cluster import Cluster
 from ansible_collections.confidential.containers.plugins.module_utils.cluster_apply import apply_all, delete_all, entry
 from ansible_collections.confidential.containers.plugins.module_utils.cluster_wait import wait_gone, wait_ready
@@ -24,6 +24,11 @@ ARGUMENT_SPEC: dict[str, Any] = {
     **cluster_options(),
 }
 SPEC_KWARGS: dict[str, Any] = {}
+
+
+def secrets(params: dict[str, Any]) -> set[str]:
+    """The values of the Secrets among the objects."""
+    return object_secrets(params["objects"])
 
 
 def run(params: dict[str, Any], context: Context) -> dict[str, Any]:

@@ -38,6 +38,7 @@ SPEC_KWARGS: dict[str, Any] = {
 
 def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
     """Make or keep authority, server certificate and token signer; the hub is authoritative for what it holds."""
+    keys.check_library()
     directory = PrivateDirectory(params["directory"], create=not context.check_mode) if params["directory"] else None
     if directory is None or context.check_mode:
         return Work(directory, params, context).run()
@@ -97,7 +98,16 @@ class Work:
                 "message": "the key of the certificate authority that the hub uses is not at hand",
                 "hint": "Everything that exists is kept; put the key back (coco_state_dir) before the certificate must be renewed."})
             return held, False
-        if stored and key:
+        if self.held("cluster_certificate") and not stored:
+            raise CocoError("The certificate authority of the KBS is not known",
+                            "the hub holds a server certificate, but neither the hub nor the directory holds its authority",
+                            "Put kbs-ca.crt and kbs-ca.key back into coco_state_dir, or delete the Secrets of the certificate to "
+                            "make a new authority (initdata and reference values change with it).")
+        if stored and not key:
+            raise CocoError("The certificate authority cannot be used", "its certificate is there and its key is not",
+                            f"Put the key back into {self.params['directory']}, or move the certificate away to make a new "
+                            "authority (initdata and reference values change with it).")
+        if stored:
             if not keys.key_fits(key, stored):
                 raise CocoError("The certificate authority cannot be used", "its key does not belong to its certificate",
                                 f"Restore both files in {self.params['directory']}, or move both away to make a new authority.")
@@ -122,6 +132,10 @@ class Work:
         stored, key = self.read("tls.crt"), self.read("tls.key")
         if stored and key and not wanted and keys.key_fits(key, stored) and not self._bad(stored, ca):
             return stored, key, True
+        if held and not wanted and not keys.chains(held, ca):
+            raise CocoError("The server's certificate is not replaced", "the hub's certificate is signed by another authority than the "
+                            "one at hand", "Put the right kbs-ca.crt and kbs-ca.key into coco_state_dir, or ask for a new one "
+                            "(state: renewed).")
         if not ca_available:
             if held:
                 self.findings += keys.check_certificate(held, ca, self.params["hosts"], self.now)
@@ -139,7 +153,7 @@ class Work:
 
     def given_leaf(self, ca: str) -> tuple[str, str, bool]:
         certificate, key = self.params["certificate"], self.params["private_key"]
-        self.findings += keys.check_certificate(certificate, None, self.params["hosts"], self.now, key,
+        self.findings += keys.check_certificate(certificate, ca, self.params["hosts"], self.now, key,
                                                 self.params["renew_before_days"])
         errors = [f for f in self.findings if f["severity"] == "error"]
         if errors:

@@ -27,6 +27,7 @@ _ROTATE = "Have a new pair made: state=rotated."
 
 def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
     """Make, keep or rotate the pair; see the module's documentation for the result."""
+    keys.check_library()
     cluster = (params.get("public_key") or "").strip()
     rotate = params["state"] == "rotated"
     if cluster and not rotate:

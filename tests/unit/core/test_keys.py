@@ -81,7 +81,7 @@ def test_foreign_public_keys_are_refused(form: str) -> None:
 
 def test_extensions_that_strict_verifiers_want() -> None:
     ca_key, ca = keys.new_ca("CA", 100, NOW)
-    _, leaf = keys.new_leaf(ca_key, ca, [HOST, "127.0.0.1"], 50, NOW)
+    _rest, leaf = keys.new_leaf(ca_key, ca, [HOST, "127.0.0.1"], 50, NOW)
     parent = x509.load_pem_x509_certificate(ca.encode()).extensions
     usage = parent.get_extension_for_class(x509.KeyUsage)
     assert usage.critical
@@ -98,7 +98,7 @@ def test_extensions_that_strict_verifiers_want() -> None:
 def test_openssl_agrees(tmp_path: Path) -> None:
     now = datetime.datetime.now(datetime.timezone.utc)
     ca_key, ca = keys.new_ca("CA", 100, now)
-    _, leaf = keys.new_leaf(ca_key, ca, [HOST], 50, now)
+    _rest, leaf = keys.new_leaf(ca_key, ca, [HOST], 50, now)
     (tmp_path / "ca.pem").write_text(ca)
     (tmp_path / "leaf.pem").write_text(leaf)
     command = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", str(tmp_path / "ca.pem")]
@@ -113,7 +113,7 @@ def test_openssl_agrees(tmp_path: Path) -> None:
 def test_long_names_fit() -> None:
     ca_key, ca = keys.new_ca("C" * 80, 10, NOW)
     long = "kbs-service-trustee-operator-system.apps.a-very-long-cluster-name.example.test"
-    _, leaf = keys.new_leaf(ca_key, ca, [long], 10, NOW)
+    _rest, leaf = keys.new_leaf(ca_key, ca, [long], 10, NOW)
     assert keys.check_certificate(leaf, ca, [long], NOW, renew_before_days=0) == []
 
 
@@ -124,12 +124,12 @@ def test_long_names_fit() -> None:
 ])
 def test_hosts(name: str, host: str, good: bool) -> None:
     ca_key, ca = keys.new_ca("CA", 100, NOW)
-    _, leaf = keys.new_leaf(ca_key, ca, [name], 50, NOW)
+    _rest, leaf = keys.new_leaf(ca_key, ca, [name], 50, NOW)
     assert keys.covers(keys.load_certificate(leaf), host) is good
 
 
 def test_authority_as_server() -> None:
-    _, ca = keys.new_ca(HOST, 100, NOW)
+    _rest, ca = keys.new_ca(HOST, 100, NOW)
     assert {finding["code"] for finding in keys.check_certificate(ca, ca, [HOST], NOW)} == {"host", "ca-as-server"}
     assert not keys.is_leaf(ca)
 
@@ -149,7 +149,7 @@ def test_self_signed_server_is_no_authority() -> None:
 
 def test_times() -> None:
     ca_key, ca = keys.new_ca("CA", 100, NOW)
-    _, leaf = keys.new_leaf(ca_key, ca, [HOST], 50, NOW)
+    _rest, leaf = keys.new_leaf(ca_key, ca, [HOST], 50, NOW)
     codes = {days: [f["code"] for f in keys.check_certificate(leaf, ca, [HOST], NOW + datetime.timedelta(days=days))]
              for days in (-1, 0, 19, 21, 50)}
     assert codes == {-1: ["not-yet-valid"], 0: [], 19: [], 21: ["expires-soon"], 50: ["expired"]}
@@ -158,8 +158,8 @@ def test_times() -> None:
 
 def test_findings_hold_no_key_material() -> None:
     ca_key, ca = keys.new_ca("CA", 100, NOW)
-    other, _ = keys.new_leaf(ca_key, ca, [HOST], 50, NOW)
-    _, leaf = keys.new_leaf(ca_key, ca, [HOST], 50, NOW)
+    other, _rest = keys.new_leaf(ca_key, ca, [HOST], 50, NOW)
+    _rest, leaf = keys.new_leaf(ca_key, ca, [HOST], 50, NOW)
     told = str(keys.check_certificate(leaf, ca, ["x.test"], NOW, other)) + str(keys.check_certificate(other, ca, [HOST], NOW))
     assert all(line not in told for line in other.splitlines()[1:-1])
 
@@ -182,6 +182,6 @@ def test_short_coordinates(coordinate: str) -> None:
 
 
 def test_signer_of_another_pair() -> None:
-    key, _ = keys.new_signer("a", 90, NOW)
-    _, certificate = keys.new_signer("b", 90, NOW)
+    key, _rest = keys.new_signer("a", 90, NOW)
+    _rest, certificate = keys.new_signer("b", 90, NOW)
     assert [finding["code"] for finding in keys.check_signer(key, certificate, NOW)] == ["key"]

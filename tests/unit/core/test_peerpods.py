@@ -82,7 +82,7 @@ def test_merge_keeps_what_others_wrote() -> None:
 
 def test_merge_twice_changes_nothing() -> None:
     wanted = peerpods.desired({}, CONF, None)
-    once, _ = peerpods.merge(None, wanted)
+    once, _rest = peerpods.merge(None, wanted)
     assert peerpods.merge(once, wanted) == (once, [])
 
 

@@ -105,8 +105,8 @@ def test_pod() -> None:
 
 def test_route() -> None:
     assert verdict(obj("Route")) == (False, False, "NotAdmitted")
-    refused = {"host": "kbs.test", "conditions": [condition("Admitted", "False", "HostAlreadyClaimed",
-                                                           "a route in another namespace holds kbs.test and is older than x")]}
+    refused = {"host": "kbs.test", "conditions": [
+        condition("Admitted", "False", "HostAlreadyClaimed", "a route in another namespace holds kbs.test and is older than x")]}
     answer = ready(obj("Route", {"ingress": [refused]}))
     assert (answer["failed"], answer["reason"]) == (True, "HostAlreadyClaimed")
     assert "another namespace holds kbs.test" in answer["message"]

@@ -38,7 +38,7 @@ def test_check_mode_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_lost_private_half_is_not_made_again(tmp_path: Path) -> None:
-    _, public = keys.new_ed25519()
+    _rest, public = keys.new_ed25519()
     result = run(tmp_path, public_key=public)
     assert (result["changed"], result["private_available"], result["public_key"]) == (False, False, public)
     assert [finding["severity"] for finding in result["findings"]] == ["warning"]
@@ -62,7 +62,7 @@ def test_rotation_killed_and_resumed(tmp_path: Path) -> None:
 
 
 def test_rotation_without_the_old_private_half_resumes_too(tmp_path: Path) -> None:
-    _, lost = keys.new_ed25519()
+    _rest, lost = keys.new_ed25519()
     new = run(tmp_path, public_key=lost, state="rotated")
     assert run(tmp_path, public_key=lost, state="rotated")["public_key"] == new["public_key"]
     assert not run(tmp_path, public_key=lost)["private_available"]

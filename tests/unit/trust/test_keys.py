@@ -29,7 +29,7 @@ def test_ed25519_pair() -> None:
 
 
 def test_errors_hold_no_key_material() -> None:
-    private, _ = keys.new_ed25519()
+    private, _rest = keys.new_ed25519()
     body = private.splitlines()[1]
     with pytest.raises(CocoError) as caught:
         keys.public_of(private.replace("-----END", "----END"))
@@ -54,15 +54,15 @@ def test_leaf_of_ca() -> None:
 @pytest.mark.parametrize(("days", "severity"), [(49, "warning"), (51, "error"), (-1, "error")])
 def test_time_is_judged(days: int, severity: str) -> None:
     ca_key, ca = keys.new_ca("CA", 100, NOW)
-    _, leaf = keys.new_leaf(ca_key, ca, [HOST], 50, NOW)
+    _rest, leaf = keys.new_leaf(ca_key, ca, [HOST], 50, NOW)
     found = keys.check_certificate(leaf, ca, [HOST], NOW + datetime.timedelta(days=days))
     assert [finding["severity"] for finding in found] == [severity]
 
 
 def test_other_faults() -> None:
     ca_key, ca = keys.new_ca("CA", 100, NOW)
-    _, other_ca = keys.new_ca("CA", 100, NOW)
-    _, leaf = keys.new_leaf(ca_key, ca, [HOST], 90, NOW)
+    _rest, other_ca = keys.new_ca("CA", 100, NOW)
+    _rest, leaf = keys.new_leaf(ca_key, ca, [HOST], 90, NOW)
     assert "host" in codes(keys.check_certificate(leaf, ca, ["other.test"], NOW))
     assert "issuer" in codes(keys.check_certificate(leaf, other_ca, [HOST], NOW))
     assert "key" in codes(keys.check_certificate(leaf, ca, [HOST], NOW, ca_key))
