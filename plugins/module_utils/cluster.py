@@ -261,6 +261,12 @@ class Cluster:
         items = [{"apiVersion": api_version, "kind": kind, **item} for item in found.get("items") or []]
         return items, str(found.get("metadata", {}).get("resourceVersion", ""))
 
+    def metadata(self, kind: str, namespace: str) -> Objects:
+        """The metadata of the core objects of a kind in a namespace; their content is not even sent."""
+        accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+        answer = self.raw("GET", self.path("v1", kind, namespace), accept=accept)
+        return [item["metadata"] for item in json.loads(answer.data).get("items") or []]
+
     def create(self, obj: Object, dry_run: bool = False) -> Object:
         """Create the object; :class:`ApiFailure` 409 where it exists."""
         path = self.path(obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace"))

@@ -25,6 +25,7 @@ from ansible_collections.confidential.containers.plugins.module_utils.cluster im
 )
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.kataconfig import kata_pods
+from ansible_collections.confidential.containers.plugins.module_utils.trustee import stale_pods
 
 CONFIG = "config.openshift.io/v1"
 OLM = "operators.coreos.com/v1alpha1"
@@ -185,14 +186,15 @@ def trustee(cluster: Cluster, params: dict[str, Any]) -> dict[str, Any]:
     values = get("ConfigMap", params["reference_values_config_map"])
     routes = cluster.list("route.openshift.io/v1", "Route", namespace)
     deployment = get("Deployment", "trustee-deployment", "apps/v1") or {}
+    pods = cluster.list("v1", "Pod", namespace, labels="app=kbs")
+    metadata = {kind: cluster.metadata(kind, namespace) for kind in ("ConfigMap", "Secret")} if pods else {}
     return {"trustee": {
         "auth_public_key": _decoded(get("Secret", params["auth_secret"]), "publicKey", "kbs.pem"),
         "https_certificate": _decoded(https, "certificate", "tls.crt"), "ca": _decoded(https, "ca.crt"),
         "signer_certificate": _decoded(signer, "token.crt", "tls.crt"),
         "kbsconfig": kbsconfig.get("spec"), "is_ready": kbsconfig.get("status", {}).get("isReady"),
         "verification_present": get("Secret", params["verification_secret"]) is not None,
-        "pods": [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": p["metadata"]["name"], "namespace": namespace}}
-                 for p in cluster.list("v1", "Pod", namespace, labels="app=kbs")],
+        "stale_pods": stale_pods(kbsconfig.get("spec") or {}, metadata, pods),
         "deployed": bool(deployment), "reference_values": (values or {}).get("data"),
         "routes": [{"name": r["metadata"]["name"], "host": r.get("spec", {}).get("host", ""),
                     "termination": (r.get("spec", {}).get("tls") or {}).get("termination", "")} for r in routes],
