@@ -165,7 +165,7 @@ def main() -> int:
     chosen = options.parse_args()
     state = Path(chosen.state)
     number = json.loads((state / chosen.cluster / "nodes.json").read_text())[0]["address"].split(".")[1]
-    release = (state / "release").read_text()
+    release = (state / chosen.cluster / "release").read_text()
     return program.main("lab-catalog", "the redhat-operators index image", release,
                         lambda: serve(f"127.{number}.0.3:50051", release))
 

@@ -28,40 +28,50 @@ def need(state: Path) -> dict[str, Any]:
     return found
 
 
+def of(state: Path, name: str) -> dict[str, Any]:
+    """The facts of one cluster; the first one where none is named."""
+    clusters: dict[str, dict[str, Any]] = need(state)["clusters"]
+    if name and name not in clusters:
+        raise up.UsageError(f"no cluster {name!r} · the lab has {', '.join(clusters)} · name one of them")
+    return clusters[name] if name else next(iter(clusters.values()))
+
+
 def status(state: Path) -> int:
     found = up.facts(state)
-    rows = up.running_programs(state)
     if found is None:
-        print(f"lab: down ({state}); {len(rows)} programs left over" if rows else f"lab: down ({state})")
+        left = sum(len(up.running_programs(state, directory.parent.name)) for directory in state.glob("*/pid"))
+        print(f"lab: down ({state}); {left} programs left over" if left else f"lab: down ({state})")
         return 1
-    cluster = found["clusters"][up.CLUSTER]
-    print(f"lab: up, release {found['release']}, time scale {found['time_scale']}, state {state}")
-    print(f"     API {cluster['api']}, router {cluster['ingress_address']} for *.{cluster['apps_domain']}")
+    print(f"lab: up, time scale {found['time_scale']}, state {state}")
     print(f"     containers of pod VMs are kept apart by: {up.isolation(state)}")
-    for name, pid, rss in rows:
-        print(f"     {name:<26} pid {pid:<8} {rss:>5} MiB")
+    for name, cluster in found["clusters"].items():
+        print(f"{name}: release {cluster['release']}, API {cluster['api']}, router {cluster['ingress_address']} for "
+              f"*.{cluster['apps_domain']}")
+        for program, pid, rss in up.running_programs(state, name):
+            print(f"     {program:<26} pid {pid:<8} {rss:>5} MiB")
     return 0
 
 
-def kubectl(state: Path, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
-    cluster = need(state)["clusters"][up.CLUSTER]
+def kubectl(cluster: dict[str, Any], *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
     program = build.programs()["kubectl"]
     return subprocess.run([str(program), "--kubeconfig", cluster["kubeconfig"], *arguments], text=True,
                           stdout=subprocess.PIPE if capture else None)
 
 
-def logs(state: Path, program: str, follow: bool) -> int:
+def logs(state: Path, name: str, program: str, follow: bool) -> int:
     """A platform program's log, or that of the pods whose name begins so."""
-    file = state / up.CLUSTER / "log" / f"{program}.log"
+    cluster = of(state, name)
+    directory = state / cluster["name"] / "log"
+    file = directory / f"{program}.log"
     if not file.exists():
-        file = state / up.CLUSTER / "log" / f"lab-{program}.log"
+        file = directory / f"lab-{program}.log"
     if file.exists():
         return subprocess.run(["tail", "-n", "+1", *(["-f"] if follow else []), str(file)]).returncode
-    listing = kubectl(state, "get", "pods", "-A", "-o", "json", capture=True)
+    listing = kubectl(cluster, "get", "pods", "-A", "-o", "json", capture=True)
     pods = [p["metadata"] for p in json.loads(listing.stdout)["items"] if p["metadata"]["name"].startswith(program)]
     machines = sorted((state / "cloud" / "vms").glob(f"*{program}*/console.log"))
     if not pods and not machines:
-        known = sorted(p.stem for p in (state / up.CLUSTER / "log").glob("*.log"))
+        known = sorted(p.stem for p in directory.glob("*.log"))
         raise up.UsageError(f"no log of {program!r} · neither a program, a pod nor a pod VM begins so · programs: "
                             f"{', '.join(known)}; pods: 'kubectl get pods -A'")
     for machine in machines:
@@ -69,7 +79,7 @@ def logs(state: Path, program: str, follow: bool) -> int:
         print(machine.read_text(errors="replace"))
     for pod in pods:
         print(f"==> pod {pod['namespace']}/{pod['name']} <==", flush=True)
-        kubectl(state, "logs", "-n", pod["namespace"], pod["name"], "--all-containers", *(["-f"] if follow else []))
+        kubectl(cluster, "logs", "-n", pod["namespace"], pod["name"], "--all-containers", *(["-f"] if follow else []))
     return 0
 
 
@@ -86,8 +96,7 @@ def is_write(event: dict[str, Any]) -> bool:
             and event.get("responseStatus", {}).get("code", 500) < 300)
 
 
-def audit(state: Path, user: str, count: bool, as_json: bool) -> int:
-    cluster = need(state)["clusters"][up.CLUSTER]
+def audit(cluster: dict[str, Any], user: str, count: bool, as_json: bool) -> int:
     counted: collections.Counter[tuple[str, str]] = collections.Counter()
     for event in audit_events(Path(cluster["audit_log"])):
         name = event["user"]["username"]
@@ -113,10 +122,13 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--state", type=Path, help="state directory (default: LAB_STATE, else .lab in the checkout)")
     commands = top.add_subparsers(dest="command", required=True)
     start = commands.add_parser("up", help="start the lab")
-    start.add_argument("--release", default="1.11/1.0", help=f"one of {', '.join(RELEASES)}")
+    start.add_argument("--clusters", type=int, default=1, choices=range(1, 9), metavar="N",
+                       help="1 (default): one cluster, lab; more: hub, spoke1, spoke2 ...")
+    start.add_argument("--release", action="append", default=[], metavar="[CLUSTER=]RELEASE",
+                       help=f"one of {', '.join(RELEASES)}; of one cluster where named, else of all (default 1.11/1.0)")
     commands.add_parser("down", help="stop it")
     commands.add_parser("status", help="what runs")
-    commands.add_parser("kubeconfig", help="print the path of the administrator's kubeconfig")
+    config = commands.add_parser("kubeconfig", help="print the path of the administrator's kubeconfig")
     log = commands.add_parser("logs", help="a program's log")
     log.add_argument("program")
     log.add_argument("-f", "--follow", action="store_true")
@@ -124,6 +136,8 @@ def parser() -> argparse.ArgumentParser:
     audited.add_argument("--user", default="", help="only users whose name holds this")
     audited.add_argument("--count", action="store_true", help="count requests by user and verb instead")
     audited.add_argument("--json", action="store_true", help="whole audit events")
+    for command in (config, log, audited):
+        command.add_argument("--cluster", default="", help="of this cluster (default: the first)")
     snap = commands.add_parser("snapshot", help="keep the present state under a name")
     snap.add_argument("name", nargs="?")
     snap.add_argument("--list", action="store_true")
@@ -151,20 +165,33 @@ def main(arguments: list[str]) -> int:
         return 130
 
 
+def chosen_releases(count: int, given: list[str]) -> dict[str, str]:
+    """Release by cluster, from ``--clusters`` and ``--release``."""
+    default = next((text for text in given if "=" not in text), "1.11/1.0")
+    releases = dict.fromkeys(up.names(count), default)
+    for text in given:
+        name, equals, release = text.partition("=")
+        if equals and name not in releases:
+            raise up.UsageError(f"no cluster {name!r} · {count} clusters are {', '.join(releases)} · name one of them")
+        if equals:
+            releases[name] = release
+    return releases
+
+
 def run(options: argparse.Namespace, state: Path) -> int:
     os.environ["LAB_STATE"] = str(state)
     if options.command == "up":
-        up.up(state, options.release)
+        up.up(state, chosen_releases(options.clusters, options.release))
     elif options.command == "down":
         up.down(state)
     elif options.command == "status":
         return status(state)
     elif options.command == "kubeconfig":
-        print(need(state)["clusters"][up.CLUSTER]["kubeconfig"])
+        print(of(state, options.cluster)["kubeconfig"])
     elif options.command == "logs":
-        return logs(state, options.program, options.follow)
+        return logs(state, options.cluster, options.program, options.follow)
     elif options.command == "audit":
-        return audit(state, options.user, options.count, options.json)
+        return audit(of(state, options.cluster), options.user, options.count, options.json)
     elif options.command == "snapshot":
         if options.list or not options.name:
             print("\n".join(up.snapshots(state)))

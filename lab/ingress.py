@@ -393,7 +393,7 @@ async def run(given: argparse.Namespace) -> None:
     listener.listen(256)
     kube = Kube.from_kubeconfig(given.kubeconfig, agent="lab-ingress")
     server = yaml.safe_load(given.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
-    ingress = Ingress(kube, router, number, given.state / "hosts.json", server.partition("://")[2])
+    ingress = Ingress(kube, router, number, directory / "hosts.json", server.partition("://")[2])
     works = [asyncio.ensure_future(router.accept(listener))]
     try:
         plain = await asyncio.start_server(router.plain, f"127.{number}.0.2", HTTP_PORT)

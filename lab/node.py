@@ -12,6 +12,7 @@ import asyncio
 import base64
 import json
 import logging
+import os
 import socket
 import ssl
 import sys
@@ -66,7 +67,8 @@ def settings(state: Path, cluster: str, kubeconfig: Path, number: int) -> Settin
     if not authority:
         authority = base64.b64encode((kubeconfig.parent / entry["certificate-authority"]).read_bytes()).decode()
     directory = state / cluster
-    return Settings(state=state, cluster=cluster, directory=directory, hosts=state / "hosts.json",
+    return Settings(state=state, cluster=cluster, directory=directory,
+                    hosts=os.environ.get("LAB_HOSTS") or str(directory / "hosts.json"),
                     tools=directory / "tools", scale=time_scale(), server=entry["server"], authority=authority,
                     number=number)
 

@@ -41,7 +41,7 @@ class Settings:
     state: Path
     cluster: str
     directory: Path  # <state>/<cluster>
-    hosts: Path
+    hosts: str  # LAB_HOSTS of the programs it starts
     tools: Path
     scale: float
     server: str

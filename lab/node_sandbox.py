@@ -104,7 +104,7 @@ class HostSandbox:
             env["PATH"] = f"{settings.tools}:{env['PATH']}"
         env |= {
             "LAB_ROOT": str(worker.rootfs(container.name)), "LAB_POD_ADDRESS": worker.listen,
-            "LAB_HOSTS": str(settings.hosts), "LAB_TIME_SCALE": str(settings.scale),
+            "LAB_HOSTS": settings.hosts, "LAB_TIME_SCALE": str(settings.scale),
             "LAB_POD_NAMESPACE": meta["namespace"], "LAB_POD_NAME": meta["name"], "LAB_NODE_NAME": worker.node.name,
             "KUBECONFIG": str(worker.directory / "kubeconfig"),
         }

@@ -49,19 +49,16 @@ def time_scale() -> float:
 
 
 def resolve(host: str, port: int) -> tuple[str, int]:
-    """Where ``host:port`` is served, by ``hosts.json`` (``LAB_HOSTS``).
+    """Where ``host:port`` is served, by the clusters' ``hosts.json`` (``LAB_HOSTS``: the own cluster's first).
 
     Raises ``OSError`` with the resolver's own words for a name the lab does not know.
     """
     if host.replace(".", "").isdigit() or host == "localhost":
         return host, port
-    hosts_file = os.environ.get("LAB_HOSTS")
-    if not hosts_file:
+    files = [name for name in os.environ.get("LAB_HOSTS", "").split(os.pathsep) if name]
+    if not files:
         return host, port
-    try:
-        hosts: dict[str, str] = json.loads(Path(hosts_file).read_text())
-    except FileNotFoundError:
-        hosts = {}
+    hosts = _hosts(files, host)
     target = hosts.get(f"{host}:{port}")
     if target is None:
         if any(name.rpartition(":")[0] == host for name in hosts):
@@ -69,3 +66,15 @@ def resolve(host: str, port: int) -> tuple[str, int]:
         raise OSError(f"failed to lookup address information: Name or service not known: {host}")
     address, _, target_port = target.rpartition(":")
     return address, int(target_port)
+
+
+def _hosts(files: list[str], host: str) -> dict[str, str]:
+    """The names that a program sees: all of its own cluster's (the first file), and the Routes of the others."""
+    service = host.endswith((".svc", ".svc.cluster.local"))
+    found: dict[str, str] = {}
+    for name in reversed(files[:1] if service else files):
+        try:
+            found |= json.loads(Path(name).read_text())
+        except FileNotFoundError:
+            continue
+    return found

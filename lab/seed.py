@@ -9,15 +9,10 @@ from typing import Any
 Object = dict[str, Any]
 
 OPENSHIFT = "4.20.8"
-INFRASTRUCTURE = "lab-x7k2p"
 REGION = "eastus"
 SUBSCRIPTION = "6f3a1c52-0b7d-4f0e-9a55-2d4c8e1b7a10"
 TENANT = "9d1e4b7c-55aa-4c1e-8f0b-7a6e3c2d1f00"
 CLUSTER_ID = "b4c1d2e3-7f60-4a8b-9c0d-1e2f3a4b5c6d"
-DOMAIN = "apps.lab.example.test"
-BASE_DOMAIN = "lab.example.test"
-WORKERS = ["lab-worker-eastus-1", "lab-worker-eastus-2"]
-CONTROL_PLANE = ["lab-control-plane-0", "lab-control-plane-1", "lab-control-plane-2"]
 OLM_NAMESPACE = "openshift-operator-lifecycle-manager"
 
 NAMESPACES = (
@@ -27,6 +22,31 @@ NAMESPACES = (
 )
 
 
+def infrastructure(cluster: str) -> str:
+    """The infrastructure name, with which the installer names everything."""
+    return f"{cluster}-x7k2p"
+
+
+def base_domain(cluster: str) -> str:
+    """The cluster's domain; Routes live below ``apps.`` of it."""
+    return f"{cluster}.example.test"
+
+
+def apps_domain(cluster: str) -> str:
+    """The domain of Routes."""
+    return f"apps.{base_domain(cluster)}"
+
+
+def control_plane(cluster: str) -> list[str]:
+    """The names of the control-plane nodes."""
+    return [f"{cluster}-control-plane-{index}" for index in range(3)]
+
+
+def workers(cluster: str) -> list[str]:
+    """The names of the worker nodes."""
+    return [f"{cluster}-worker-{REGION}-{index}" for index in (1, 2)]
+
+
 def _object(api_version: str, kind: str, name: str, namespace: str | None = None, **content: Any) -> Object:
     metadata: Object = {"name": name}
     if namespace:
@@ -34,27 +54,28 @@ def _object(api_version: str, kind: str, name: str, namespace: str | None = None
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **content}
 
 
-def cloud_conf() -> Object:
+def cloud_conf(cluster: str) -> Object:
     """The Azure cloud provider's configuration (the cluster's own knowledge of its network)."""
-    group = f"{INFRASTRUCTURE}-rg"
+    name = infrastructure(cluster)
+    group = f"{name}-rg"
     return {
         "cloud": "AzurePublicCloud", "tenantId": TENANT, "subscriptionId": SUBSCRIPTION, "resourceGroup": group,
-        "location": REGION, "vnetName": f"{INFRASTRUCTURE}-vnet", "vnetResourceGroup": group,
-        "subnetName": f"{INFRASTRUCTURE}-worker-subnet", "securityGroupName": f"{INFRASTRUCTURE}-nsg",
-        "routeTableName": f"{INFRASTRUCTURE}-node-routetable", "useManagedIdentityExtension": True, "vmType": "standard",
+        "location": REGION, "vnetName": f"{name}-vnet", "vnetResourceGroup": group,
+        "subnetName": f"{name}-worker-subnet", "securityGroupName": f"{name}-nsg",
+        "routeTableName": f"{name}-node-routetable", "useManagedIdentityExtension": True, "vmType": "standard",
         "loadBalancerSku": "standard", "useInstanceMetadata": True,
     }
 
 
-def nodes(number: int) -> list[Object]:
+def nodes(cluster: str, number: int) -> list[Object]:
     """What lab-node registers."""
     found = []
-    for index, name in enumerate([*CONTROL_PLANE, *WORKERS]):
-        roles = ["master", "control-plane"] if name in CONTROL_PLANE else ["worker"]
+    for index, name in enumerate([*control_plane(cluster), *workers(cluster)]):
+        roles = ["master", "control-plane"] if name in control_plane(cluster) else ["worker"]
         zone = f"{REGION}-{index % 3 + 1}"
         found.append({
             "name": name, "roles": roles, "address": f"10.{number}.0.{10 + index}",
-            "providerID": f"azure:///subscriptions/{SUBSCRIPTION}/resourceGroups/{INFRASTRUCTURE}-rg/providers/"
+            "providerID": f"azure:///subscriptions/{SUBSCRIPTION}/resourceGroups/{infrastructure(cluster)}-rg/providers/"
                           f"Microsoft.Compute/virtualMachines/{name}",
             "labels": {
                 "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", "kubernetes.io/hostname": name,
@@ -65,27 +86,28 @@ def nodes(number: int) -> list[Object]:
     return found
 
 
-def objects(api_server: str) -> list[tuple[Object, Object | None]]:
+def objects(cluster: str) -> list[tuple[Object, Object | None]]:
     """(object, status) in the order of creation."""
     found: list[tuple[Object, Object | None]] = [
-        (_object("v1", "Namespace", name), None) for name in NAMESPACES
+        (_object("v1", "Namespace", namespace), None) for namespace in NAMESPACES
     ]
 
     def add(obj: Object, status: Object | None = None) -> None:
         found.append((obj, status))
 
-    azure = {"resourceGroupName": f"{INFRASTRUCTURE}-rg", "networkResourceGroupName": f"{INFRASTRUCTURE}-rg",
+    name, domain = infrastructure(cluster), base_domain(cluster)
+    azure = {"resourceGroupName": f"{name}-rg", "networkResourceGroupName": f"{name}-rg",
              "cloudName": "AzurePublicCloud"}
     add(_object("config.openshift.io/v1", "Infrastructure", "cluster", spec={
         "cloudConfig": {"name": "cloud-provider-config", "key": "config"},
         "platformSpec": {"type": "Azure"}}), {
-        "infrastructureName": INFRASTRUCTURE, "platform": "Azure",
+        "infrastructureName": name, "platform": "Azure",
         "platformStatus": {"type": "Azure", "azure": azure},
-        "apiServerURL": f"https://api.{BASE_DOMAIN}:6443", "apiServerInternalURI": f"https://api-int.{BASE_DOMAIN}:6443",
+        "apiServerURL": f"https://api.{domain}:6443", "apiServerInternalURI": f"https://api-int.{domain}:6443",
         "etcdDiscoveryDomain": "", "controlPlaneTopology": "HighlyAvailable", "infrastructureTopology": "HighlyAvailable",
         "cpuPartitioning": "None"})
-    add(_object("config.openshift.io/v1", "Ingress", "cluster", spec={"domain": DOMAIN}))
-    add(_object("config.openshift.io/v1", "DNS", "cluster", spec={"baseDomain": BASE_DOMAIN}))
+    add(_object("config.openshift.io/v1", "Ingress", "cluster", spec={"domain": apps_domain(cluster)}))
+    add(_object("config.openshift.io/v1", "DNS", "cluster", spec={"baseDomain": domain}))
     add(_object("config.openshift.io/v1", "Proxy", "cluster", spec={"trustedCA": {"name": ""}}), {})
     add(_object("config.openshift.io/v1", "APIServer", "cluster", spec={}))
     add(_object("config.openshift.io/v1", "FeatureGate", "cluster", spec={}))
@@ -105,7 +127,7 @@ def objects(api_server: str) -> list[tuple[Object, Object | None]]:
              "message": f"Cluster version is {OPENSHIFT}"},
         ]})
     add(_object("v1", "ConfigMap", "cloud-conf", "openshift-cloud-controller-manager",
-                data={"cloud.conf": json.dumps(cloud_conf(), indent=1)}))
+                data={"cloud.conf": json.dumps(cloud_conf(cluster), indent=1)}))
     pull_secret = {"auths": {"registry.redhat.io": {"auth": base64.b64encode(b"lab:lab").decode()}}}
     add(_object("v1", "Secret", "pull-secret", "openshift-config", type="kubernetes.io/dockerconfigjson",
                 stringData={".dockerconfigjson": json.dumps(pull_secret)}))

@@ -1,4 +1,4 @@
-"""``lab up`` and ``lab down``: one cluster's life."""
+"""``lab up`` and ``lab down``: the clusters' life."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,9 @@ from lab.processes import Processes, StartError, started, sweep
 from lab.releases import RELEASES
 
 CLUSTER = "lab"
+#: What a snapshot keeps of the whole lab, and of each cluster.
+SHARED = ("cloud", "silicon", "private")
+OWN = ("etcd", "nodes", "pki", "release")
 STAND_INS = tuple(n for n in ("node", "catalog", "mco", "ingress", "service_ca")
                   if Path(__file__).with_name(f"{n}.py").exists())
 IDENTITIES = [*(f"lab-{name.replace('_', '-')}" for name in STAND_INS), "olm-operator", "catalog-operator",
@@ -64,105 +69,146 @@ def facts(state: Path) -> dict[str, Any] | None:
     return found
 
 
-def take_number(state: Path, only: int | None = None) -> int:
-    """A cluster number (the second octet of its addresses) that no other living lab of this machine has."""
+def take_number(state: Path, taken: set[int], only: int | None = None) -> int:
+    """A cluster number (the second octet of its addresses) that no other living lab of this machine has, nor ``taken``."""
     directory = Path("/tmp/coco-lab-numbers")
     directory.mkdir(exist_ok=True)
     directory.chmod(0o777)
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for number in [only] if only else range(200, 251):
+            if number in taken:
+                continue
             file = directory / str(number)
             try:
                 owner = json.loads(file.read_text())
             except (OSError, ValueError):
                 owner = None
-            if owner and owner["state"] != str(state):
-                pid, _, start = _etcd_pid(Path(owner["state"])).partition(" ")
-                if pid and started(int(pid)) == start:
-                    continue
+            if owner and owner["state"] != str(state) and any(
+                    started(int(pid)) == start for pid, _, start in
+                    (text.partition(" ") for text in _etcd_pids(Path(owner["state"])))):
+                continue
             with contextlib.suppress(PermissionError):
                 file.write_text(json.dumps({"state": str(state)}))
                 return number
     if only:
         raise UsageError(f"cluster number {only} is taken · another lab of this machine uses the addresses 127.{only}.0.0/16 "
                          "that the snapshot has · stop that lab with 'python -m lab down' in its state directory")
-    raise UsageError("no cluster number is free · 51 labs run on this machine · stop one with 'python -m lab down'")
+    raise UsageError("no cluster number is free · 51 clusters run on this machine · stop some with 'python -m lab down'")
 
 
-def _etcd_pid(state: Path) -> str:
-    try:
-        return (state / CLUSTER / "pid" / "etcd").read_text()
-    except OSError:
-        return ""
+def _etcd_pids(state: Path) -> list[str]:
+    found = []
+    for file in state.glob("*/pid/etcd"):
+        with contextlib.suppress(OSError):
+            found.append(file.read_text())
+    return found
+
+
+def names(count: int) -> list[str]:
+    """The clusters of a lab: one that plays both zones, or a hub and spokes."""
+    return [CLUSTER] if count == 1 else ["hub", *(f"spoke{number}" for number in range(1, count))]
 
 
 def is_up(state: Path) -> bool:
     found = facts(state)
-    if found is None:
-        return False
-    running = Processes(state / CLUSTER).running()
-    return all(name in running for name in ("etcd", "kube-apiserver", "kube-controller-manager", "olm", "catalog",
-                                            *(f"lab-{n.replace('_', '-')}" for n in STAND_INS)))
+    return found is not None and all(_runs(state, name) for name in found["clusters"])
 
 
-def up(state: Path, release: str) -> None:
-    """Start the lab; nothing to do where it runs."""
-    if release not in RELEASES:
-        raise UsageError(f"release {release!r} is unknown to the lab · it knows {', '.join(RELEASES)} · choose one of them")
+def _runs(state: Path, name: str) -> bool:
+    running = Processes(state / name).running()
+    return all(program in running for program in ("etcd", "kube-apiserver", "kube-controller-manager", "olm", "catalog",
+                                                  *(f"lab-{n.replace('_', '-')}" for n in STAND_INS)))
+
+
+def up(state: Path, releases: dict[str, str]) -> None:
+    """Start the lab with the clusters named, each at its release; nothing to do where it runs so."""
+    for release in releases.values():
+        if release not in RELEASES:
+            raise UsageError(f"release {release!r} is unknown to the lab · it knows {', '.join(RELEASES)} · choose one of them")
     with locked(state):
         if is_up(state):
-            running = (facts(state) or {})["release"]
-            if running != release:
-                raise UsageError(f"the lab runs release {running}, not {release} · one lab has one release · "
-                                 "'python -m lab down' first, or another LAB_STATE")
+            running = {name: cluster["release"] for name, cluster in (facts(state) or {})["clusters"].items()}
+            if running != releases:
+                raise UsageError(f"the lab runs {_told(running)}, not {_told(releases)} · a running lab keeps its clusters and "
+                                 "releases · 'python -m lab down' first, or another LAB_STATE")
             print(f"lab: already up ({state})", flush=True)
             return
         progress = Progress()
         programs = build.programs()
         down_locked(state)
-        cluster = make_cluster(state)
+        shutil.rmtree(state / "cloud", ignore_errors=True)
+        clusters = make_clusters(state, dict.fromkeys(releases))
+        prepare(state, clusters, releases)
+        digest = seed_digest(programs)
+
+        def start(cluster: Cluster) -> None:
+            cache = build.cache_root() / f"seed-{digest}" / cluster.name
+            fresh = not (cache / ".complete").exists()
+            if not fresh:
+                shutil.copytree(cache / "etcd", cluster.directory / "etcd")
+            start_all(state, clusters, cluster, programs, progress, cache if fresh else None)
+
+        _each(clusters, start)
+        write_facts(state, clusters, releases)
+        progress(f"up: {_told(releases)}; " + ", ".join(f"kubeconfig {c.kubeconfig(ADMIN)}" for c in clusters))
+
+
+def _told(releases: dict[str, str]) -> str:
+    return ", ".join(f"{name} at release {release}" for name, release in releases.items())
+
+
+def _each(clusters: list[Cluster], work: Callable[[Cluster], None]) -> None:
+    """Do the work for all clusters at once; the first failure is raised when all have ended."""
+    with ThreadPoolExecutor(len(clusters)) as pool:
+        for done in [pool.submit(work, cluster) for cluster in clusters]:
+            done.result()
+
+
+def make_clusters(state: Path, numbers: dict[str, int | None]) -> list[Cluster]:
+    """Places for clusters, emptied: numbers by name, None for any."""
+    taken: set[int] = set()
+    clusters = []
+    for name, wanted in numbers.items():
+        number = take_number(state, taken, wanted)
+        taken.add(number)
+        cluster = cluster_at(state, name, number, {use: free_port() for use in ("etcd", "etcd-peer", "api", "kcm")})
         cluster.clear()
-        for name in ("cloud", "hosts.json"):
-            shutil.rmtree(state / name, ignore_errors=True)
-        prepare(state, cluster, release)
-        cache = build.cache_root() / f"seed-{seed_digest(programs)}"
-        fresh = not (cache / ".complete").exists()
-        if not fresh:
-            shutil.copytree(cache / "etcd", cluster.directory / "etcd")
-        start_all(state, cluster, programs, progress, cache if fresh else None)
-        write_facts(state, cluster, release)
-        progress(f"up: release {release}, kubeconfig {cluster.kubeconfig(ADMIN)}")
+        clusters.append(cluster)
+    return clusters
 
 
-def make_cluster(state: Path, number: int | None = None) -> Cluster:
-    number = take_number(state, number)
-    ports = {name: free_port() for name in ("etcd", "etcd-peer", "api", "kcm")}
-    return Cluster(CLUSTER, number, state, [*seed.CONTROL_PLANE, *seed.WORKERS], seed.DOMAIN, ports)
+def cluster_at(state: Path, name: str, number: int, ports: dict[str, int]) -> Cluster:
+    return Cluster(name, number, state, [*seed.control_plane(name), *seed.workers(name)], seed.apps_domain(name), ports)
 
 
-def prepare(state: Path, cluster: Cluster, release: str) -> None:
-    """Files that every start needs: certificates, node list, measurements, silicon key."""
-    if not (cluster.pki / "ca.crt").exists():
-        cluster.write_pki(IDENTITIES)
-    cluster.write_kubeconfigs(IDENTITIES)
-    nodes = seed.nodes(cluster.number)
-    for node in nodes:
-        node["labels"].update({f"node-role.kubernetes.io/{role}": "" for role in node["roles"]})
-    (cluster.directory / "nodes.json").write_text(json.dumps(nodes, indent=1))
-    (state / "measurements.json").write_text(json.dumps(RELEASES[release].measurements(), indent=1))
+def prepare(state: Path, clusters: list[Cluster], releases: dict[str, str]) -> None:
+    """Files that every start needs: certificates, node lists, measurements, silicon key."""
+    for cluster in clusters:
+        release = releases[cluster.name]
+        if not (cluster.pki / "ca.crt").exists():
+            cluster.write_pki(IDENTITIES)
+        cluster.write_kubeconfigs(IDENTITIES)
+        nodes = seed.nodes(cluster.name, cluster.number)
+        for node in nodes:
+            node["labels"].update({f"node-role.kubernetes.io/{role}": "" for role in node["roles"]})
+        (cluster.directory / "nodes.json").write_text(json.dumps(nodes, indent=1))
+        (cluster.directory / "measurements.json").write_text(json.dumps(RELEASES[release].measurements(), indent=1))
+        (cluster.directory / "release").write_text(release)
     for directory in ("cloud/images", "cloud/vms"):
         (state / directory).mkdir(parents=True, exist_ok=True, mode=0o700)
     if not (state / "silicon" / "key.pem").exists():
         private, public = silicon.generate()
         write_private(state / "silicon" / "key.pem", private)
         write_private(state / "silicon" / "public.pem", public)
-    (state / "release").write_text(release)
 
 
-def start_all(state: Path, cluster: Cluster, programs: dict[str, Path], progress: Progress,
+def start_all(state: Path, clusters: list[Cluster], cluster: Cluster, programs: dict[str, Path], said: Progress,
               seed_into: Path | None = None) -> None:
     """Start every program; with ``seed_into`` the data is seeded first and kept there for later starts."""
+    def progress(text: str) -> None:
+        said(f"{cluster.name}: {text}" if len(clusters) > 1 else text)
+
     processes = Processes(cluster.directory)
     cluster.start_etcd(processes, programs)
     cluster.start_apiserver(processes, programs)
@@ -180,21 +226,23 @@ def start_all(state: Path, cluster: Cluster, programs: dict[str, Path], progress
         cluster.wait_ready(processes)
     progress("API server ready")
     cluster.start_controller_manager(processes, programs)
-    start_stand_ins(state, cluster, processes)
+    start_stand_ins(state, clusters, cluster, processes)
     asyncio.run(point_catalog(cluster))
     wait_held(cluster)
     cluster.start_olm(processes, programs)
     asyncio.run(wait_settled(cluster, processes, progress))
 
 
-def start_stand_ins(state: Path, cluster: Cluster, processes: Processes) -> None:
+def start_stand_ins(state: Path, clusters: list[Cluster], cluster: Cluster, processes: Processes) -> None:
+    others = [other for other in clusters if other is not cluster]
+    hosts = os.pathsep.join(str(one.directory / "hosts.json") for one in (cluster, *others))
     root = Path(__file__).resolve().parent.parent
     for name in STAND_INS:
         program = f"lab-{name.replace('_', '-')}"
         processes.start(program, [
             sys.executable, "-m", f"lab.{name}", "--state", str(state), "--cluster", cluster.name, "--kubeconfig",
             str(cluster.kubeconfig(program)),
-        ], {"LAB_STATE": str(state), "LAB_HOSTS": str(state / "hosts.json"), "LAB_TIME_SCALE": str(time_scale())}, cwd=root)
+        ], {"LAB_STATE": str(state), "LAB_HOSTS": hosts, "LAB_TIME_SCALE": str(time_scale())}, cwd=root)
 
 
 async def seed_cluster(cluster: Cluster, crds: list[dict[str, Any]]) -> None:
@@ -208,7 +256,7 @@ async def seed_cluster(cluster: Cluster, crds: list[dict[str, Any]]) -> None:
                 await kube.ensure(obj)
 
         await asyncio.gather(*(create({**crd, "apiVersion": "apiextensions.k8s.io/v1"}) for crd in crds))
-        for obj, status in seed.objects(cluster.server):
+        for obj, status in seed.objects(cluster.name):
             made = await ensure_served(kube, obj)
             if status is not None:
                 await kube.patch_status(made, status)
@@ -256,7 +304,7 @@ async def point_catalog(cluster: Cluster) -> None:
         await kube.close()
 
 
-async def wait_settled(cluster: Cluster, processes: Processes, progress: Progress) -> None:
+async def wait_settled(cluster: Cluster, processes: Processes, progress: Callable[[str], None]) -> None:
     """Until nodes are Ready, pools are settled and the operator index answers."""
     kube = Kube.from_kubeconfig(cluster.kubeconfig(ADMIN), agent="lab-seed")
     deadline = time.monotonic() + 90
@@ -286,16 +334,16 @@ async def wait_settled(cluster: Cluster, processes: Processes, progress: Progres
         await kube.close()
 
 
-def write_facts(state: Path, cluster: Cluster, release: str) -> None:
+def write_facts(state: Path, clusters: list[Cluster], releases: dict[str, str]) -> None:
     content = {
-        "release": release, "time_scale": time_scale(), "measurements": str(state / "measurements.json"),
-        "hosts": str(state / "hosts.json"),
+        "time_scale": time_scale(),
         "clusters": {cluster.name: {
-            "name": cluster.name, "number": cluster.number, "kubeconfig": str(cluster.kubeconfig(ADMIN)),
-            "api": cluster.server, "apps_domain": cluster.domain,
+            "name": cluster.name, "number": cluster.number, "release": releases[cluster.name],
+            "kubeconfig": str(cluster.kubeconfig(ADMIN)), "api": cluster.server, "apps_domain": cluster.domain,
             "ingress_address": f"127.{cluster.number}.0.2:{INGRESS_PORT}",
+            "measurements": str(cluster.directory / "measurements.json"), "hosts": str(cluster.directory / "hosts.json"),
             "audit_log": str(cluster.directory / "audit.log"), "platform": "azure", "ports": cluster.ports,
-        }},
+        } for cluster in clusters},
     }
     partial = state / "lab.json.partial"
     partial.write_text(json.dumps(content, indent=1))
@@ -320,14 +368,16 @@ def down(state: Path) -> None:
 
 def down_locked(state: Path) -> int:
     (state / "lab.json").unlink(missing_ok=True)
-    processes = Processes(state / CLUSTER)
-    names = processes.running()
-    count = len(names)
-    stand_ins = [name for name in names if name.startswith("lab-")]
-    processes.stop(*(stand_ins or ["-"]), seconds=3)
+    clusters = [Processes(directory.parent) for directory in state.glob("*/pid")]
+    count = 0
+    for processes in clusters:
+        names = processes.running()
+        count += len(names)
+        processes.stop(*([n for n in names if n.startswith("lab-")] or ["-"]), seconds=3)
     count += sweep(state)
-    processes.stop(*[n for n in names if n not in stand_ins and n != "etcd"] or ["-"], seconds=0.5)
-    processes.stop("etcd", seconds=3)
+    for processes in clusters:
+        processes.stop(*[n for n in processes.running() if not n.startswith("lab-") and n != "etcd"] or ["-"], seconds=0.5)
+        processes.stop("etcd", seconds=3)
     sweep(state)
     shutil.rmtree(run_directory(state), ignore_errors=True)
     run_directory(state)
@@ -346,27 +396,30 @@ def snapshot(state: Path, name: str) -> None:
         partial = target.with_name(name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True, mode=0o700)
-        cluster = _same_cluster(state, found)
         programs = build.programs()
-        processes = Processes(cluster.directory)
-        processes.stop("kube-apiserver", number=signal.SIGKILL)
-        processes.stop("etcd")
-        for kept in ("cloud", "silicon", "hosts.json", "release", "measurements.json", "private"):
-            source = state / kept
-            if source.is_dir():
-                shutil.copytree(source, partial / kept, symlinks=True, ignore=shutil.ignore_patterns("*.sock", "roots"))
-            elif source.exists():
-                shutil.copy2(source, partial / kept)
-        shutil.copytree(cluster.directory / "etcd", partial / "etcd")
-        (partial / "number").write_text(str(cluster.number))
-        for kept in ("nodes", "pki"):
-            if (cluster.directory / kept).exists():
-                shutil.copytree(cluster.directory / kept, partial / kept, symlinks=True)
+        clusters = _running_clusters(state, found)
+        for kept in SHARED:
+            if (state / kept).is_dir():
+                shutil.copytree(state / kept, partial / kept, symlinks=True, ignore=shutil.ignore_patterns("*.sock", "roots"))
+
+        def keep(cluster: Cluster) -> None:
+            processes = Processes(cluster.directory)
+            processes.stop("kube-apiserver", number=signal.SIGKILL)
+            processes.stop("etcd")
+            into = partial / "clusters" / cluster.name
+            for kept in OWN:
+                if (cluster.directory / kept).is_dir():
+                    shutil.copytree(cluster.directory / kept, into / kept, symlinks=True)
+                elif (cluster.directory / kept).exists():
+                    shutil.copy2(cluster.directory / kept, into / kept)
+            (into / "number").write_text(str(cluster.number))
+            cluster.start_etcd(processes, programs)
+            cluster.start_apiserver(processes, programs)
+            cluster.wait_ready(processes)
+
+        _each(clusters, keep)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
-        cluster.start_etcd(processes, programs)
-        cluster.start_apiserver(processes, programs)
-        cluster.wait_ready(processes)
         progress(f"snapshot {name} taken")
 
 
@@ -386,24 +439,24 @@ def restore(state: Path, name: str) -> None:
         progress = Progress()
         programs = build.programs()
         down_locked(state)
-        cluster = make_cluster(state, int((source / "number").read_text()))
-        cluster.clear()
-        for kept in ("cloud", "silicon", "private"):
+        for kept in SHARED:
             shutil.rmtree(state / kept, ignore_errors=True)
-        for item in source.iterdir():
-            target = cluster.directory / item.name if item.name in ("etcd", "nodes", "pki") else state / item.name
-            if item.name == "number":
-                continue
-            if item.is_dir():
-                shutil.copytree(item, target, symlinks=True)
-            else:
-                shutil.copy2(item, target)
+            if (source / kept).is_dir():
+                shutil.copytree(source / kept, state / kept, symlinks=True)
+        parts = {part.name: part for part in sorted((source / "clusters").iterdir())}
+        clusters = make_clusters(state, {name: int((part / "number").read_text()) for name, part in parts.items()})
+        for cluster in clusters:
+            for item in parts[cluster.name].iterdir():
+                if item.is_dir():
+                    shutil.copytree(item, cluster.directory / item.name, symlinks=True)
+                elif item.name != "number":
+                    shutil.copy2(item, cluster.directory / item.name)
+        releases = {name: (part / "release").read_text() for name, part in parts.items()}
         for machine in (state / "cloud" / "vms").glob("*"):
             shutil.rmtree(machine)  # machines do not live through a power cut of the lab
-        release = (state / "release").read_text()
-        prepare(state, cluster, release)
-        start_all(state, cluster, programs, progress)
-        write_facts(state, cluster, release)
+        prepare(state, clusters, releases)
+        _each(clusters, lambda cluster: start_all(state, clusters, cluster, programs, progress))
+        write_facts(state, clusters, releases)
         progress(f"restored {name}")
 
 
@@ -412,15 +465,14 @@ def _check_name(name: str) -> None:
         raise UsageError(f"{name!r} is no name for a snapshot · letters, digits, - and _ are allowed · choose another")
 
 
-def _same_cluster(state: Path, found: dict[str, Any]) -> Cluster:
-    known = found["clusters"][CLUSTER]
-    return Cluster(CLUSTER, known["number"], state, [*seed.CONTROL_PLANE, *seed.WORKERS], seed.DOMAIN, known["ports"])
+def _running_clusters(state: Path, found: dict[str, Any]) -> list[Cluster]:
+    return [cluster_at(state, name, known["number"], known["ports"]) for name, known in found["clusters"].items()]
 
 
-def running_programs(state: Path) -> list[tuple[str, int, int]]:
-    """(program, pid, resident MiB) of the platform's programs."""
+def running_programs(state: Path, cluster: str) -> list[tuple[str, int, int]]:
+    """(program, pid, resident MiB) of a cluster's platform programs."""
     rows = []
-    for name, pid in Processes(state / CLUSTER).running().items():
+    for name, pid in Processes(state / cluster).running().items():
         try:
             status = Path(f"/proc/{pid}/status").read_text()
         except OSError:

@@ -436,7 +436,7 @@ def test_routes_and_serving_certificate(lab: Lab) -> None:
     eventually(lambda: ready(lab, "web"))
     eventually(lambda: fetch(lab, host)[0] == 200)
     assert fetch(lab, host) == (200, "Hello OpenShift!\n")
-    hosts = json.loads((lab.state / "hosts.json").read_text())
+    hosts = json.loads((lab.directory / "hosts.json").read_text())
     served = "127." + lab.get("web").status.pod_ip.partition(".")[2]
     assert hosts["web.default.svc:80"] == f"{served}:8080"
     assert hosts[f"{host}:443"] == lab.ingress
