@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     start = commands.add_parser("up", help="start the lab")
     start.add_argument("--clusters", type=int, default=1, choices=range(1, 9), metavar="N",
-                       help="1 (default): one cluster, lab; more: hub, spoke1, spoke2 ...")
+                       help="1 (default): one cluster, lab; more: hub1, spoke1, spoke2 ...")
     start.add_argument("--release", action="append", default=[], metavar="[CLUSTER=]RELEASE",
                        help=f"one of {', '.join(RELEASES)}; of one cluster where named, else of all (default 1.11/1.0)")
     commands.add_parser("down", help="stop it")

@@ -107,7 +107,7 @@ def _etcd_pids(state: Path) -> list[str]:
 
 def names(count: int) -> list[str]:
     """The clusters of a lab: one that plays both zones, or a hub and spokes."""
-    return [CLUSTER] if count == 1 else ["hub", *(f"spoke{number}" for number in range(1, count))]
+    return [CLUSTER] if count == 1 else ["hub1", *(f"spoke{number}" for number in range(1, count))]
 
 
 def is_up(state: Path) -> bool:

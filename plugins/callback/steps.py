@@ -48,6 +48,17 @@ class Step:
         return "ok" if self.ran else "not run"
 
 
+def together(verdicts: dict[str, str]) -> str:
+    """One verdict of all spokes: the worst one, with the spokes it is about where they differ."""
+    if not verdicts:
+        return "not yet"
+    kinds = set(verdicts.values())
+    if len(kinds) == 1:
+        return kinds.pop()
+    return "; ".join(f"{VERDICTS.get(verdict, verdict)} ({', '.join(sorted(h for h, v in verdicts.items() if v == verdict))})"
+                     for verdict in sorted(kinds, key=lambda item: item == "attested"))
+
+
 def render(steps: list[Step], verdict: str) -> list[str]:
     """The lines of the table and the verdict."""
     rows = [("step", "zone", "result", "changed", "seconds")]
@@ -73,7 +84,7 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self.steps: list[Step] = []
         self.current: Step | None = None
-        self.verdict = "not yet"
+        self.verdicts: dict[str, str] = {}
 
     def _end_step(self) -> None:
         if self.current is not None:
@@ -94,7 +105,7 @@ class CallbackModule(CallbackBase):
         if isinstance(data.get("verdict"), str) and (result._task.resolved_action or "").endswith(".attestation_check"):
             mode = (data.get("mode") or "pods")
             if mode == "pods":
-                self.verdict = data["verdict"]
+                self.verdicts[result._host.get_name()] = data["verdict"]
         if self.current is None:
             return
         self.current.ran += 1
@@ -115,5 +126,5 @@ class CallbackModule(CallbackBase):
         if not self.steps:
             return
         self._display.display("")
-        for line in render(self.steps, self.verdict):
+        for line in render(self.steps, together(self.verdicts)):
             self._display.display(line)

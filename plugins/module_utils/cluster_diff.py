@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
+import secrets
 from typing import Any
 
 Object = dict[str, Any]
@@ -15,13 +17,17 @@ VOLATILE = ("managedFields", "resourceVersion", "generation", "uid", "creationTi
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
+#: Of this process: a plain digest would let anybody who sees a diff try out weak secrets.
+_KEY = secrets.token_bytes(32)
+
+
 def mask(value: str) -> str:
-    """A mark by which a change of a secret value is visible and the value is not."""
-    return f"<sha256:{hashlib.sha256(value.encode()).hexdigest()[:8]}>"
+    """A mark by which a change of a secret value is visible within one run, and the value is not."""
+    return f"<hidden:{hmac.new(_KEY, value.encode(), hashlib.sha256).hexdigest()[:16]}>"
 
 
 def cleaned(obj: Object | None) -> Object:
-    """An object without what the server keeps; Secret values as ``<sha256:first-8>``."""
+    """An object without what the server keeps; Secret values as marks."""
     if obj is None:
         return {}
     shown = {key: value for key, value in obj.items() if key != "status"}

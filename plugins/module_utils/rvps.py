@@ -37,14 +37,28 @@ def parse_expiration(text: str) -> datetime.datetime:
                         "the KBS reads only the form 2027-12-31T00:00:00Z", "Write it in UTC in that form.") from None
 
 
-def reference_values(image: dict[str, list[str]], pcr8s: list[str], extra: dict[str, Any] | None = None,
-                     tee: str = "snp") -> dict[str, Any]:
-    """All reference values by name: the image's PCRs, PCR 8 of every initdata document (each once, in order), extras.
+Part = dict[str, list[str]]
+
+#: The annotation of the config map that tells whose values they are: ``{"<spoke>": {"snp_pcr03": [hex], …}}``.
+SPOKES = "confidential.containers/spokes"
+
+
+def part(image: Part, pcr8s: list[str], tee: str = "snp") -> Part:
+    """One spoke's reference values: its image's PCRs, and PCR 8 of each of its initdata documents (each once, in order)."""
+    values = {name: list(dict.fromkeys(items)) for name, items in image.items()}
+    values[f"{tee}_pcr08"] = list(dict.fromkeys(value.lower() for value in pcr8s))
+    return values
+
+
+def combine(parts: dict[str, Part], extra: dict[str, Any] | None = None) -> dict[str, Any]:
+    """All reference values by name: those of every spoke together, in the order of the spokes' names, and extras.
 
     An extra value given as a list is added to one of the same name, any other replaces it. Raises :class:`CocoError`.
     """
-    values: dict[str, Any] = {name: list(dict.fromkeys(items)) for name, items in image.items()}
-    values[f"{tee}_pcr08"] = list(dict.fromkeys(value.lower() for value in pcr8s))
+    values: dict[str, Any] = {}
+    for spoke in sorted(parts):
+        for name, items in parts[spoke].items():
+            values[name] = list(dict.fromkeys([*values.get(name, []), *items]))
     for name, value in (extra or {}).items():
         if not _NAME.match(str(name)):
             raise CocoError(f"The reference value name {name!r} cannot be used", "it is no name a policy can look up",
@@ -56,8 +70,31 @@ def reference_values(image: dict[str, list[str]], pcr8s: list[str], extra: dict[
     return values
 
 
+def read_parts(annotation: str | None) -> dict[str, Part]:
+    """The spokes' values from the config map's annotation. Raises :class:`CocoError` where it was edited to something else."""
+    try:
+        document = json.loads(annotation or "{}")
+        return {str(spoke): {str(name): [str(item) for item in items] for name, items in values.items()}
+                for spoke, values in document.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CocoError("The reference values of the spokes cannot be read", f"the annotation {SPOKES} is no such map ({error})",
+                        "Remove the annotation from the config map and run step 11 with every spoke (no --limit).") from error
+
+
+def update_parts(parts: dict[str, Part], wanted: dict[str, Part], keep_old: bool, removed: list[str]) -> dict[str, Part]:
+    """The spokes' values afterwards: those of ``wanted`` replaced (or, with ``keep_old``, added to), those of ``removed`` gone."""
+    result = {spoke: values for spoke, values in parts.items() if spoke not in removed}
+    for spoke, values in wanted.items():
+        old = result.get(spoke, {}) if keep_old else {}
+        result[spoke] = {name: list(dict.fromkeys([*items, *old.get(name, [])])) for name, items in values.items()}
+    return result
+
+
 def render(values: dict[str, Any], expiration: str, release: TrusteeRelease) -> dict[str, str]:
-    """The data of the reference value ConfigMap for a release: ``{key: text}``; names sorted, text stable."""
+    """The data of the reference value ConfigMap for a release: ``{key: text}``; names sorted, text stable.
+
+    Raises :class:`CocoError` for a value that the release's KBS cannot hold: its whole file would be refused.
+    """
     parse_expiration(expiration)
     if release.rvps_format == "empty":
         return {release.rvps_key: "[]\n"}
@@ -74,6 +111,10 @@ def render(values: dict[str, Any], expiration: str, release: TrusteeRelease) -> 
         item: dict[str, Any] = {"name": name, "expiration": expiration}
         if release.rvps_format == "hash-value":
             listed = values[name] if isinstance(values[name], list) else [values[name]]
+            if not all(isinstance(value, str) for value in listed):
+                raise CocoError(f"The reference value {name} cannot be used", f"it is {values[name]!r}; the KBS of Trustee "
+                                f"{release.name} reads texts only, and fails every attestation otherwise",
+                                "Give it as a text or a list of texts.")
             item["hash-value"] = [{"alg": "sha256", "value": value} for value in listed]
         else:
             item["value"] = values[name]
@@ -90,13 +131,12 @@ def parse(data: dict[str, str], release: TrusteeRelease) -> dict[str, dict[str, 
                         f"{release.name} reads {key}", f"Store them under the key {key} (step 11 does).")
     try:
         document = json.loads(data[key])
-        if release.rvps_format == "map":
-            items = [json.loads(base64.urlsafe_b64decode(text.encode())) for text in document.values()]
-        else:
-            items = list(document)
+        if not isinstance(document, dict if release.rvps_format == "map" else list):
+            raise ValueError(f"it is a {type(document).__name__}")
+        items = [_decoded(text) for text in document.values()] if isinstance(document, dict) else document
         result = {}
         for item in items:
-            value = item["value"] if "value" in item else [entry["value"] for entry in item["hash-value"]]
+            value = _hashes(item["hash-value"]) if release.rvps_format == "hash-value" else item["value"]
             result[str(item["name"])] = {"value": value, "expiration": str(item["expiration"])}
     except (ValueError, TypeError, KeyError, AttributeError, binascii.Error) as error:
         raise CocoError("The reference values cannot be read", f"{key} is not in the format of Trustee {release.name} "
@@ -105,9 +145,24 @@ def parse(data: dict[str, str], release: TrusteeRelease) -> dict[str, dict[str, 
     return result
 
 
+def _decoded(text: str) -> Any:
+    """An item of the map. The KBS decodes strictly: URL-safe alphabet, padded (Python by itself reads more than that)."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]*=*", text):
+        raise ValueError("an item is no URL-safe base64")
+    return json.loads(base64.urlsafe_b64decode(text.encode()))
+
+
+def _hashes(entries: list[dict[str, Any]]) -> list[str]:
+    """The values of the older form: texts, each with its algorithm."""
+    for entry in entries:
+        if not isinstance(entry["alg"], str) or not isinstance(entry["value"], str):
+            raise ValueError("a hash-value is no text")
+    return [entry["value"] for entry in entries]
+
+
 def findings(parsed: dict[str, dict[str, Any]], release: TrusteeRelease, now: datetime.datetime,
              renew_before_days: int = 60) -> list[Finding]:
-    """What is wrong or soon will be: expired (an error where the release enforces it), soon expiring, not a list."""
+    """What is wrong or soon will be: expired (an error where the release enforces it), soon expiring, empty."""
     result: list[Finding] = []
     for name, item in sorted(parsed.items()):
         try:
@@ -134,11 +189,10 @@ def findings(parsed: dict[str, dict[str, Any]], release: TrusteeRelease, now: da
     return result
 
 
-def merge(current: dict[str, dict[str, Any]], wanted: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """``wanted`` with the values that ``current`` still accepts for ``names`` added: the first half of a roll-over."""
-    result = dict(wanted)
-    for name in names:
-        old = current.get(name, {}).get("value")
-        if isinstance(old, list) and isinstance(result.get(name), list):
-            result[name] = list(dict.fromkeys([*result[name], *old]))
+def keep(values: dict[str, Any], held: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """``values`` with what the KBS still accepts (``held``, as :func:`parse` gives it) added to lists of the same name."""
+    result = dict(values)
+    for name, item in held.items():
+        if isinstance(item["value"], list) and isinstance(result.get(name), list):
+            result[name] = list(dict.fromkeys([*result[name], *item["value"]]))
     return result

@@ -45,8 +45,8 @@ class Run:
 class Lab:
     """One lab in a state directory."""
 
-    def __init__(self, state: Path) -> None:
-        self.state = state
+    def __init__(self, state: Path, inventory: str = "lab", cluster: str = "lab") -> None:
+        self.state, self.inventory, self.name = state, inventory, cluster
         self.env = {
             **os.environ, "LAB_STATE": str(state), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"), "ANSIBLE_HOME": str(state.parent / "ansible"),
@@ -54,6 +54,10 @@ class Lab:
             "XDG_STATE_HOME": str(state.parent / "xdg-state"),
         }
         self._api: client.ApiClient | None = None
+
+    def at(self, cluster: str) -> Lab:
+        """The same lab, looked at from another of its clusters."""
+        return Lab(self.state, self.inventory, cluster)
 
     def lab(self, *arguments: str, check: bool = True) -> str:
         """A command of the lab; its output."""
@@ -66,8 +70,8 @@ class Lab:
 
     def playbook(self, name: str, *arguments: str, variables: dict[str, Any] | None = None,
                  timeout: float = 900) -> Run:
-        """Run a playbook on inventories/lab."""
-        command = ["ansible-playbook", "-i", "inventories/lab", f"playbooks/{name}.yml", *arguments]
+        """Run a playbook on the lab's inventory."""
+        command = ["ansible-playbook", "-i", f"inventories/{self.inventory}", f"playbooks/{name}.yml", *arguments]
         if variables:
             command += ["--extra-vars", json.dumps(variables)]
         began = time.monotonic()
@@ -82,7 +86,7 @@ class Lab:
 
     @property
     def cluster(self) -> dict[str, Any]:
-        cluster: dict[str, Any] = self.facts["clusters"]["lab"]
+        cluster: dict[str, Any] = self.facts["clusters"][self.name]
         return cluster
 
     @property

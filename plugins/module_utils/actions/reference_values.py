@@ -10,40 +10,107 @@ import json
 from typing import Any
 
 from ansible_collections.confidential.containers.plugins.module_utils import measurements, releases, rvps
+from ansible_collections.confidential.containers.plugins.module_utils.arguments import cluster_options
+from ansible_collections.confidential.containers.plugins.module_utils.cluster import (
+    ApiFailure,
+    Cluster,
+    Object,
+    Unreachable,
+    explain,
+)
+from ansible_collections.confidential.containers.plugins.module_utils.cluster_diff import difference
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
+#: How often a write is tried again because somebody else wrote in between.
+ATTEMPTS = 10
+
 ARGUMENT_SPEC: dict[str, Any] = {
     "release": {"type": "str", "required": True},
-    "measurements": {"type": "raw", "required": True},
-    "initdata": {"type": "list", "elements": "dict", "default": []},
+    "spokes": {"type": "dict", "default": {}},
+    "remove": {"type": "list", "elements": "str", "default": []},
     "extra": {"type": "dict", "default": {}},
-    "tee": {"type": "str", "choices": ["snp", "tdx"], "default": "snp"},
+    "keep_old": {"type": "bool", "default": False},
     "expiration": {"type": "str"},
     "validity_days": {"type": "int", "default": 365},
     "renew_before_days": {"type": "int", "default": 60},
-    "current": {"type": "dict", "default": {}},
-    "keep_current": {"type": "bool", "default": False},
+    "namespace": {"type": "str", "default": "trustee-operator-system"},
+    "config_map": {"type": "str"},
+    **cluster_options(),
 }
 SPEC_KWARGS: dict[str, Any] = {}
 
 
 def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
-    """Values from measurements and initdata, in the release's format, with an expiration that stays while it can."""
+    """Compute the values; with ``config_map`` merge them into it, by the spokes' names and under an optimistic lock."""
     trustee = releases.parse(params["release"]).trustee
-    now = datetime.datetime.now(datetime.timezone.utc)
-    image = measurements.parse_measurements(_document(params["measurements"]), params["tee"])
-    pcr8s = [str(item["pcr8"]) for item in params["initdata"]]
-    values = rvps.reference_values(image, pcr8s, params["extra"], params["tee"])
-    before: dict[str, dict[str, Any]] = {}
-    if params["current"]:
+    parts = {str(name): _part(str(name), spoke) for name, spoke in params["spokes"].items()}
+    if not params["config_map"]:
+        return {"changed": False, **_outcome(params, context, trustee, parts, None)}
+    cluster = Cluster.from_params(params)
+    try:
+        return _store(cluster, params, context, trustee, parts)
+    except (ApiFailure, Unreachable) as error:
+        raise explain(f"The config map {params['config_map']} was not handled", error, cluster.server) from error
+
+
+def _store(cluster: Cluster, params: dict[str, Any], context: Context, trustee: releases.TrusteeRelease,
+           parts: dict[str, rvps.Part]) -> dict[str, Any]:
+    """Read, merge and write, again where somebody else wrote in between."""
+    name = {"name": params["config_map"], "namespace": params["namespace"]}
+    for attempt in range(ATTEMPTS):
+        current = cluster.get("v1", "ConfigMap", name["name"], name["namespace"])
+        outcome = _outcome(params, context, trustee, parts, current)
+        after = outcome["object"]
+        before = {"data": (current or {}).get("data"), "annotations": (current or {}).get("metadata", {}).get("annotations") or {}}
+        wanted = after["metadata"]["annotations"]
+        if before["data"] == after["data"] and all(before["annotations"].get(key) == text for key, text in wanted.items()):
+            return {"changed": False, **outcome}
+        result = {"changed": True, **outcome}
+        if context.diff:
+            result["diff"] = [difference(current, {**after, "metadata": {**(current or after)["metadata"], **after["metadata"]}},
+                                         f"ConfigMap {name['namespace']}/{name['name']}")]
         try:
-            before = rvps.parse(params["current"], trustee)
+            _write(cluster, current, after, context.check_mode)
+        except ApiFailure as error:
+            if context.check_mode and error.status == 404:
+                return result
+            if error.status != 409 or attempt == ATTEMPTS - 1:
+                raise
+            context.progress(f"ConfigMap {name['namespace']}/{name['name']}: somebody else wrote it; merging anew")
+            continue
+        return result
+    raise AssertionError("unreachable")
+
+
+def _write(cluster: Cluster, current: Object | None, after: Object, dry_run: bool) -> None:
+    """Create, or replace data and annotations of exactly the version that was read."""
+    if current is None:
+        cluster.create(after, dry_run=dry_run)
+        return
+    gone = {key: None for key in (current.get("data") or {}) if key not in after["data"]}
+    version = current["metadata"]["resourceVersion"]
+    cluster.patch(after, {"metadata": {"resourceVersion": version, "annotations": after["metadata"]["annotations"]},
+                          "data": {**gone, **after["data"]}}, dry_run=dry_run)
+
+
+def _outcome(params: dict[str, Any], context: Context, trustee: releases.TrusteeRelease, parts: dict[str, rvps.Part],
+             current: Object | None) -> dict[str, Any]:
+    """What the config map holds afterwards. The expiration in use stays while the values do and it is far enough ahead."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    annotations = (current or {}).get("metadata", {}).get("annotations") or {}
+    held: dict[str, dict[str, Any]] = {}
+    if (current or {}).get("data"):
+        try:
+            held = rvps.parse((current or {})["data"], trustee)
         except CocoError as error:
             context.warn(str(error))
-    if params["keep_current"]:
-        values = rvps.merge(before, values, [f"{params['tee']}_pcr08"])
-    expiration = params["expiration"] or _kept(before, values, now, params["renew_before_days"]) \
+    known = rvps.read_parts(annotations.get(rvps.SPOKES))
+    together = rvps.update_parts(known, parts, params["keep_old"], params["remove"])
+    values = rvps.combine(together, params["extra"])
+    if params["keep_old"]:
+        values = rvps.keep(values, held)
+    expiration = params["expiration"] or _kept(held, values, now, params["renew_before_days"]) \
         or rvps.timestamp(now + datetime.timedelta(days=params["validity_days"]))
     data = rvps.render(values, expiration, trustee)
     parsed = rvps.parse(data, trustee) if trustee.rvps_format != "empty" else {}
@@ -52,10 +119,27 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
     if errors:
         raise CocoError("The reference values would not work", "; ".join(e["message"] for e in errors),
                         " ".join(dict.fromkeys(e["hint"] for e in errors)), findings=findings)
-    old = {name: item["value"] for name, item in before.items()}
-    return {"changed": data != params["current"], "data": data, "values": values, "expiration": expiration,
-            "changes": {"added": sorted(n for n in values if old.get(n) != values[n]),
-                        "removed": sorted(n for n in old if n not in values)}, "findings": findings}
+    old = {name: item["value"] for name, item in held.items()}
+    wanted = {rvps.SPOKES: json.dumps(together, sort_keys=True)}
+    if trustee.migration_annotation:
+        wanted[trustee.migration_annotation] = trustee.migration_value
+    return {
+        "data": data, "values": values, "spokes": together, "others": sorted(set(together) - set(parts)),
+        "expiration": expiration, "findings": findings,
+        "changes": {"added": sorted(n for n in values if old.get(n) != values[n]),
+                    "removed": sorted(n for n in old if n not in values)},
+        "object": {"apiVersion": "v1", "kind": "ConfigMap", "data": data,
+                   "metadata": {"name": params["config_map"], "namespace": params["namespace"], "annotations": wanted}},
+    }
+
+
+def _part(name: str, spoke: Any) -> rvps.Part:
+    if not isinstance(spoke, dict) or set(spoke) - {"measurements", "initdata", "tee"}:
+        raise CocoError(f"The reference values of {name} cannot be computed", f"it is given as {spoke!r}",
+                        "Give a map with measurements, initdata (documents with pcr8) and perhaps tee.")
+    tee = str(spoke.get("tee") or "snp")
+    image = measurements.parse_measurements(_document(spoke.get("measurements")), tee)
+    return rvps.part(image, [str(item["pcr8"]) for item in spoke.get("initdata") or []], tee)
 
 
 def _document(given: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,8 +31,8 @@ def play(name: str, hosts: str) -> Any:
     return SimpleNamespace(get_name=lambda: name, hosts=[hosts])
 
 
-def result(action: str = "confidential.containers.k8s_objects", **data: Any) -> Any:
-    return SimpleNamespace(_result=data, _task=SimpleNamespace(resolved_action=action))
+def result(action: str = "confidential.containers.k8s_objects", host: str = "lab", **data: Any) -> Any:
+    return SimpleNamespace(_result=data, _task=SimpleNamespace(resolved_action=action), _host=SimpleNamespace(get_name=lambda: host))
 
 
 def test_table_and_verdict(callback: Any) -> None:
@@ -73,3 +74,16 @@ def test_other_playbooks_print_nothing(callback: Any) -> None:
     callback.v2_playbook_on_play_start(play("Something else", "all"))
     callback.v2_playbook_on_stats(None)
     assert callback._display.lines == []
+
+
+@pytest.mark.parametrize(("second", "expected"), [
+    ("attested", r"the secret reached an attested pod .* tampered initdata"),
+    ("not proven", r"not proven \(spoke2\); the secret reached .* \(spoke1\)"),
+])
+def test_verdict_of_several_spokes(callback: Any, second: str, expected: str) -> None:
+    callback.v2_playbook_on_play_start(play("Step 14 | Verify attestation", "spokes"))
+    action = "confidential.containers.attestation_check"
+    callback.v2_runner_on_ok(result(action, "spoke1", verdict="attested", mode="pods"))
+    callback.v2_runner_on_failed(result(action, "spoke2", verdict=second, mode="pods"))
+    callback.v2_playbook_on_stats(None)
+    assert re.fullmatch(expected, parse(2, "\n".join(callback._display.lines), 0.0).verdict)

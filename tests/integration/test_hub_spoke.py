@@ -1,0 +1,133 @@
+"""A hub and two spokes: three API servers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.lab import Lab
+
+NAMESPACE = "trustee-operator-system"
+SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+SPOKES = ("spoke1", "spoke2")
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Three clusters with the fourteen steps carried out, seen from the hub."""
+    lab = Lab(Path(tmp_path_factory.mktemp("zones") / "state"), "lab_hub_spoke", "hub1")
+    try:
+        lab.lab("up", "--clusters", "3")
+        run = lab.playbook("site", variables={"coco_resources": {"mine": {"word": "open-sesame-4711"}}})
+        assert run.code == 0, run.output
+        assert run.verdict.startswith("the secret reached an attested pod")
+        yield lab
+    finally:
+        lab.lab("down", check=False)
+
+
+VARIABLES = {"coco_resources": {"mine": {"word": "open-sesame-4711"}}}
+
+
+def parts(hub: Lab) -> dict[str, dict[str, list[str]]]:
+    found = hub.request("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps/rvps-reference-values")
+    spokes: dict[str, dict[str, list[str]]] = json.loads(found["metadata"]["annotations"]["confidential.containers/spokes"])
+    return spokes
+
+
+def accepted(hub: Lab) -> list[str]:
+    items = json.loads(hub.config_map(NAMESPACE, "rvps-reference-values")["reference-values.json"])
+    (values,) = (item["value"] for item in items if item["name"] == "snp_pcr08")
+    return list(values)
+
+
+def test_second_run_changes_nothing(hub: Lab) -> None:
+    before = {name: hub.at(name).owned() for name in ("hub1", *SPOKES)}
+    run = hub.playbook("site", variables=VARIABLES)
+    assert run.code == 0, run.output
+    assert run.changed == {}
+    assert {name: hub.at(name).owned() for name in before} == before
+
+
+def test_secrets_of_the_hub_never_reach_a_spoke(hub: Lab) -> None:
+    """By content: no object of a spoke holds a secret value of the hub. By the audit log: no Secret of it was ever written there."""
+    values = [value for secret in hub.request("GET", SECRETS)["items"]
+              if secret["metadata"]["name"] not in ("kbs-https-certificate", "kbs-attestation-certificate", "kbs-auth-public-key")
+              and not secret["type"].startswith("kubernetes.io/") for value in (secret.get("data") or {}).values()]
+    assert any(base64.b64decode(value) == b"open-sesame-4711" for value in values)
+    assert any(b"PRIVATE KEY" in base64.b64decode(value) for value in values)
+    for name in SPOKES:
+        spoke = hub.at(name)
+        text = json.dumps([spoke.request("GET", path) for path in ("/api/v1/secrets", "/api/v1/configmaps", "/api/v1/pods")])
+        for value in values:
+            for form in (value, base64.b64decode(value).decode(errors="replace")):
+                assert json.dumps(form)[1:-1] not in text
+        written = {event["objectRef"]["name"] for event in spoke.writes() if event["objectRef"]["resource"] == "secrets"}
+        assert written == {"peer-pods-secret"}
+        assert spoke.request("GET", f"/api/v1/namespaces/{NAMESPACE}") is None
+
+
+def test_cloud_credentials_stay_on_the_spokes(hub: Lab) -> None:
+    assert b"not-a-real-secret-of-the-lab" in base64.b64decode(
+        hub.at("spoke1").request("GET", "/api/v1/namespaces/openshift-sandboxed-containers-operator/secrets/peer-pods-secret")
+        ["data"]["AZURE_CLIENT_SECRET"])
+    assert "not-a-real-secret-of-the-lab" not in json.dumps([
+        base64.b64decode(value).decode(errors="replace") for secret in hub.request("GET", "/api/v1/secrets")["items"]
+        for value in (secret.get("data") or {}).values()])
+
+
+def test_spokes_with_initdata_of_their_own_at_the_same_time(hub: Lab, tmp_path: Path) -> None:
+    """Two limited runs at once, each with another document: neither loses the other's values on the hub."""
+    before = parts(hub)
+    inventory = tmp_path / "own.yml"
+    documents: dict[str, Any] = {name: {"coco_initdata": {"default": {"agent_policy": {"exec": False, "logs": name == "spoke2"},
+                                                                      "extra": {"max_concurrent_layer_downloads_per_image": number}},
+                                                          "verification": {}}} for number, name in enumerate(SPOKES, 3)}
+    inventory.write_text(json.dumps({"spokes": {"hosts": documents}}))
+
+    def limited(name: str) -> Any:
+        return hub.playbook("site", "-i", str(inventory), "--limit", name, "--tags", "step04,step05", variables=VARIABLES)
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(limited, SPOKES))
+    for run in runs:
+        assert run.code == 0, run.output
+    together = parts(hub)
+    for name in SPOKES:
+        new = set(together[name]["snp_pcr08"]) - set(before[name]["snp_pcr08"])
+        assert len(new) == 1, "the new document is accepted before the spoke rolls"
+        assert set(before[name]["snp_pcr08"]) <= set(together[name]["snp_pcr08"]), "and the old one still is"
+        assert new <= set(accepted(hub))
+    run = hub.playbook("site", variables=VARIABLES)
+    assert run.code == 0, run.output
+    assert parts(hub) == before, "the whole inventory decides in the end"
+
+
+def test_limit_to_one_spoke(hub: Lab) -> None:
+    run = hub.playbook("site", "--limit", "spoke2", variables=VARIABLES)
+    assert run.code == 0, run.output
+    assert run.changed == {}
+    assert run.verdict.startswith("the secret reached an attested pod")
+
+
+def test_a_removed_spoke_loses_its_values(hub: Lab, tmp_path: Path) -> None:
+    kept = hub.playbook("spoke_remove", variables={"coco_spoke": "spoke2"})
+    assert kept.code != 0
+    assert "it is in the group spokes of the inventory" in kept.output
+    own = tmp_path / "hosts.yml"
+    own.write_text("all: {children: {hub: {hosts: {hub1: }}, spokes: {hosts: {spoke1: }}}}\n")
+    (tmp_path / "group_vars").symlink_to(Path(__file__).resolve().parents[2] / "inventories" / "lab_hub_spoke" / "group_vars")
+    command = ["ansible-playbook", "-i", str(own), "playbooks/spoke_remove.yml", "-e", "coco_spoke=spoke2"]
+    done = subprocess.run(command, cwd=Path(__file__).resolve().parents[2], env=hub.env, text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout
+    assert set(parts(hub)) == {"spoke1"}
+    again = hub.playbook("site", "--tags", "step11", variables=VARIABLES)
+    assert again.code == 0, again.output
+    assert set(parts(hub)) == set(SPOKES)
