@@ -137,10 +137,28 @@ def new_ca(name: str, days: int, now: datetime.datetime) -> tuple[str, str]:
                           key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False)
     certificate = (
         _builder(name, _name(name), key.public_key(), days, now)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).add_extension(usage, critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True).add_extension(usage, critical=True)
         .sign(key, hashes.SHA256())
     )
     return _private_pem(key), _certificate_pem(certificate)
+
+
+def cross_certificate(old_key_pem: str, old_pem: str, new_pem: str, now: datetime.datetime) -> str:
+    """The new authority's key, certified by the old one for as long as that lives: who trusts the old authority then also
+    believes certificates of the new one. (RFC 5280 3.2; the old authority allows one authority below it.)"""
+    old_key, old, new = load_ec(old_key_pem, "The key of the certificate authority"), load_certificate(old_pem), load_certificate(new_pem)
+    usage = x509.KeyUsage(digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
+                          key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False)
+    certificate = (
+        x509.CertificateBuilder().subject_name(new.subject).issuer_name(old.subject).public_key(new.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(min(old.not_valid_after_utc, new.not_valid_after_utc))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(new.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(old_key.public_key()), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).add_extension(usage, critical=True)
+        .sign(old_key, hashes.SHA256())
+    )
+    return _certificate_pem(certificate)
 
 
 def new_leaf(ca_key_pem: str, ca_pem: str, hosts: list[str], days: int, now: datetime.datetime) -> tuple[str, str]:

@@ -40,8 +40,10 @@ options:
     description:
       - V(present) makes what is missing, and renews what expires within O(renew_before_days) or lacks one of O(hosts).
       - V(renewed) issues a new server certificate now, from the same authority.
+      - V(authority_renewed) makes a new authority too, and has the old one certify it. The server presents that certificate,
+        so whoever trusts only the old authority still reaches the KBS.
     type: str
-    choices: [present, renewed]
+    choices: [present, renewed, authority_renewed]
     default: present
   hosts:
     description: The names and addresses by which clients reach the KBS. The first is the common name.

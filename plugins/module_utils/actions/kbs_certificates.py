@@ -17,7 +17,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "directory": {"type": "path"},
     "name": {"type": "str", "default": "kbs"},
     "source": {"type": "str", "choices": ["own", "given"], "default": "own"},
-    "state": {"type": "str", "choices": ["present", "renewed"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "renewed", "authority_renewed"], "default": "present"},
     "hosts": {"type": "list", "elements": "str", "required": True},
     "ca_certificate": {"type": "str"},
     "certificate": {"type": "str"},
@@ -54,6 +54,8 @@ class Work:
         self.now = datetime.datetime.now(datetime.timezone.utc)
         self.name = params["name"]
         self.renewed: list[str] = []
+        self._fresh: tuple[str, str] | None = None
+        self._cross = ""  # the new authority's certificate by the old one
         self.findings: list[dict[str, str]] = []
 
     def read(self, part: str) -> str:
@@ -65,7 +67,8 @@ class Work:
             self.directory.write(f"{self.name}-{part}", text.encode())
 
     def held(self, name: str) -> str:
-        return (self.params.get(name) or "").strip()
+        text = (self.params.get(name) or "").strip()
+        return text + "\n" if text else ""
 
     def run(self) -> dict[str, Any]:
         given = self.params["source"] == "given"
@@ -90,6 +93,8 @@ class Work:
         """(CA certificate, is its key at hand)."""
         stored, key = self.read("ca.crt"), self.params["ca_key"] or self.read("ca.key")
         held = self.held("cluster_ca")
+        if self.params["state"] == "authority_renewed":
+            return self.renewed_authority(held or stored, key), True
         if held:
             if key and keys.key_fits(key, held):
                 return held, True
@@ -112,21 +117,35 @@ class Work:
                 raise CocoError("The certificate authority cannot be used", "its key does not belong to its certificate",
                                 f"Restore both files in {self.params['directory']}, or move both away to make a new authority.")
             return stored, True
-        new_key, new = keys.new_ca(f"{self.name} CA of {self.params['hosts'][0]}", self.params["ca_validity_days"], self.now)
+        return self.new_authority(), True
+
+    def new_authority(self) -> str:
+        title = f"{self.name} CA of {self.params['hosts'][0]}"
+        new_key, new = keys.new_ca(f"{title} {self.now:%Y-%m-%d %H:%M:%S}"[:64], self.params["ca_validity_days"], self.now)
         self.write("ca.key", new_key)
         self.write("ca.crt", new)
         self._fresh = (new_key, new)
         self.renewed.append("ca")
-        return new, True
+        return new
+
+    def renewed_authority(self, old: str, old_key: str) -> str:
+        """A new authority, certified by the old one as well: pods that trust only the old one still reach the KBS."""
+        if not old or not old_key or not keys.key_fits(old_key, old):
+            raise CocoError("The certificate authority cannot be renewed", "the key of the one in use is not at hand, and it has to "
+                            "certify the new one, or running pods would lose the KBS",
+                            f"Put kbs-ca.key back into {self.params['directory']}, or give ca_key.")
+        new = self.new_authority()
+        self._cross = keys.cross_certificate(old_key, old, new, self.now)
+        self.write("cross.crt", self._cross)
+        return new
 
     def ca_key(self) -> str:
-        fresh = getattr(self, "_fresh", None)
-        return fresh[0] if fresh else (self.params["ca_key"] or self.read("ca.key"))
+        return self._fresh[0] if self._fresh else (self.params["ca_key"] or self.read("ca.key"))
 
     def leaf(self, ca: str, ca_available: bool) -> tuple[str, str, bool]:
         """(certificate, key, must the Secrets be written)."""
         held = self.held("cluster_certificate")
-        wanted = self.params["state"] == "renewed"
+        wanted = self.params["state"] != "present"
         if held and not wanted and not self._bad(held, ca):
             return held, "", False
         stored, key = self.read("tls.crt"), self.read("tls.key")
@@ -143,6 +162,7 @@ class Work:
             raise CocoError("The server's certificate cannot be made", "the key of the certificate authority is not at hand",
                             "Put it back into coco_state_dir, or give ca_key.")
         new_key, new = keys.new_leaf(self.ca_key(), ca, self.params["hosts"], self.params["validity_days"], self.now)
+        new += self._cross or self.read("cross.crt")
         self.write("tls.key", new_key)
         self.write("tls.crt", new)
         self.renewed.append("certificate")

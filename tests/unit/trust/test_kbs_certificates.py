@@ -123,3 +123,23 @@ def test_given_certificate_of_another_authority_is_refused(tmp_path: Path) -> No
     with pytest.raises(CocoError):
         run(tmp_path / "one", source="given", ca_certificate=other["ca_certificate"], certificate=own["certificate"],
             private_key=own["private_key"])
+
+
+def test_renewed_authority_is_believed_by_who_trusts_the_old_one(tmp_path: Path) -> None:
+    first = run(tmp_path)
+    second = run(tmp_path, **held(first), state="authority_renewed")
+    assert {"ca", "certificate"} <= set(second["renewed"])
+    assert second["ca_certificate"] != first["ca_certificate"]
+    for authority in (first["ca_certificate"], second["ca_certificate"]):
+        assert keys.chains(second["certificate"], authority)
+    third = run(tmp_path, **held(second), state="renewed")
+    assert third["ca_certificate"] == second["ca_certificate"]
+    assert keys.chains(third["certificate"], first["ca_certificate"]), "a later certificate is still believed by old pods"
+    assert not run(tmp_path, **held(third))["changed"]
+
+
+def test_authority_cannot_be_renewed_without_the_old_key(tmp_path: Path) -> None:
+    first = run(tmp_path)
+    next(path for path in (tmp_path / "hub").iterdir() if path.name.endswith("ca.key")).unlink()
+    with pytest.raises(CocoError, match="has to certify the new one"):
+        run(tmp_path, **held(first), state="authority_renewed")
