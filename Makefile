@@ -85,6 +85,9 @@ test: setup ## Every test
 bench: setup ## Performance, measured
 	@$(BIN)/python -m tests.bench
 
+docs: setup ## Write the generated documentation (docs/variables.md, roles/*/README.md)
+	@$(BIN)/python -m tests.docs
+
 constraints: ## Renew constraints.txt from the present environment
 	@$(BIN)/python -m pip freeze | sed 's/^ansible-core==.*/&; python_version < "3.12"/' > constraints.txt
 

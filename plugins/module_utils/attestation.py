@@ -22,7 +22,7 @@ SYMPTOMS: tuple[tuple[str, str, str], ...] = (
     (r'configuration file "[^"]*kbs-config\.toml" not found|kbs-config\.toml.*(No such file|not found)',
      "the config map lacks the key kbs-config.toml (a configuration of another release has another key)",
      "Run step 10 (--tags step10,step12): it writes kbs-config.toml in the format of the release."),
-    (r"expected value at line 1|invalid config|missing configuration field",
+    (r"expected value at line 1|TOML parse error|invalid config|missing configuration field",
      "the KBS configuration is in the format of another release", "Run step 10 (--tags step10,step12)."),
     (r"Failed to parse admin public key|Read admin public key failed", "the administrator's public key cannot be read",
      "Run step 9 (--tags step09,step12)."),
@@ -101,11 +101,16 @@ def answers_on(log: str, path: str) -> list[str]:
     yes, whether the resource exists or not) or ``other``.
 
     A missing resource, a bad token and a denial are all 401 and the log cannot tell guests apart, so the size of the answer
-    decides, which the access log has after the status: each error's JSON body has a length of its own.
-    Source: the KBS's access log (actix's default format) and its error bodies, from v0.11 on.
+    decides, which the access log has after the status. One length is of two errors: a missing resource (the policy said yes)
+    and a request without a token (a client's first try); of the second the KBS's error line, just before, says TokenNotFound.
+    Source: the KBS's access log (actix's default format), its error bodies and its error lines, from v0.11 on.
     """
-    found = re.findall(rf'"GET /kbs/v0/resource/{re.escape(path)} HTTP/[\d.]+" (\d+) (\d+)', log)
-    return [_answer(int(status), int(size)) for status, size in found]
+    found, after = [], 0
+    for line in re.finditer(r'"([A-Z]+) (\S+) HTTP/[\d.]+" (\d+) (\d+)', log):
+        errors, after = log[after:line.start()], line.end()
+        if line[1] == "GET" and line[2] == f"/kbs/v0/resource/{path}":
+            found.append(_answer(int(line[3]), int(line[4]), "TokenNotFound" in errors))
+    return found
 
 
 ERRORS = "https://github.com/confidential-containers/kbs/errors/"
@@ -115,9 +120,11 @@ def _error_size(variant: str, detail: str) -> int:
     return len(json.dumps({"type": ERRORS + variant, "detail": detail}, separators=(",", ":")))
 
 
-def _answer(status: int, size: int) -> str:
+def _answer(status: int, size: int, no_token: bool) -> str:
     if status == 401 and size == _error_size("PolicyDeny", "Access denied by policy"):
         return "denied"
+    if status == 401 and no_token:
+        return "other"
     if status == 200 or (status == 401 and size == _error_size("PluginInternalError", "Plugin internal error")):
         return "passed"
     return "other"

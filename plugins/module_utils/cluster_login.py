@@ -57,11 +57,13 @@ def options(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     if prefix or given["kubeconfig"]:
         return given
     from_environment = set(ENVIRONMENT) - ({"kubeconfig", "context"} if given["host"] else set())
+    if given["context"] and not given["host"]:
+        from_environment = {"kubeconfig"}  # a context was named: host and credentials of the environment are of another cluster
     for name in from_environment:
         if given[name] is None:
             given[name] = next((os.environ[key] for key in ENVIRONMENT[name] if os.environ.get(key)), None)
-    if given["host"] and not params.get("host") and params.get("context"):
-        given["host"] = None  # a context was named: that is about a kubeconfig
+    if given["host"]:
+        given["kubeconfig"] = None  # K8S_AUTH_HOST comes before K8S_AUTH_KUBECONFIG and KUBECONFIG
     if isinstance(given["validate_certs"], str):
         given["validate_certs"] = given["validate_certs"].strip().lower() not in ("0", "no", "false", "off", "n", "f")
     return given
@@ -89,8 +91,8 @@ def _configuration(given: dict[str, Any], directory: str) -> Any:
     kubeconfig = given["kubeconfig"]
     if isinstance(kubeconfig, str) and kubeconfig.lstrip().startswith("{"):
         kubeconfig = json.loads(kubeconfig)
-    if given["host"]:
-        configuration.host = str(given["host"])
+    if given["host"] and not kubeconfig:
+        pass
     elif isinstance(kubeconfig, dict):
         config.load_kube_config_from_dict(kubeconfig, context=given["context"], client_configuration=configuration,
                                           temp_file_path=directory)
@@ -109,6 +111,8 @@ def _configuration(given: dict[str, Any], directory: str) -> Any:
     else:
         raise CocoError(WHAT, "no credentials are given: no kubeconfig, no host, no ~/.kube/config, and this is no pod",
                         "Set coco_kubeconfig (module option kubeconfig), or K8S_AUTH_HOST and K8S_AUTH_API_KEY.")
+    if given["host"]:
+        configuration.host = str(given["host"])
     if given["api_key"]:
         configuration.api_key = {"authorization": given["api_key"], "BearerToken": given["api_key"]}
         configuration.api_key_prefix = {"authorization": "Bearer", "BearerToken": "Bearer"}
@@ -148,7 +152,8 @@ def pool(configuration: Any, context: ssl.SSLContext, size: int) -> Any:
     settings: dict[str, Any] = {
         "ssl_context": context, "maxsize": size, "socket_options": keep_alive,
         "retries": urllib3.Retry(total=3, connect=2, read=1, status=0, redirect=0, other=0, backoff_factor=0.2,
-                                 allowed_methods=frozenset({"GET", "PATCH", "DELETE"})),
+                                 allowed_methods=frozenset({"GET", "PATCH", "DELETE"}),
+                                 respect_retry_after_header=False),  # "later" is for Cluster.raw, which repeats POST on 429, too
     }
     if getattr(configuration, "tls_server_name", None):
         settings["server_hostname"] = settings["assert_hostname"] = configuration.tls_server_name

@@ -105,8 +105,11 @@ class Follower(View):
 
     def _follow(self, source: Source) -> None:
         while not self._stopped.is_set() and self.fatal is None:
+            began = time.monotonic()
             try:
                 self._once(source)
+                # A server that ends each watch at once must not be flooded with new ones.
+                self._stopped.wait(max(0.0, AGAIN - (time.monotonic() - began)))
                 continue
             except UnknownKind:
                 self._answered.set()

@@ -206,7 +206,7 @@ def _lint_resource(code: str, release: TrusteeRelease, add: Add) -> None:
         add("error", "submods", "'input.submods' does not exist in the token of this release",
             f"The token of Trustee {release.name} is flat: look at input.tee.")
     for name in {"cpu", "cpu0"} - {release.submodule}:
-        if release.token_type == "Ear" and re.search(rf"submods(\.{name}\b|\[\s*\"{name}\"\s*\])", code):
+        if release.token_type == "Ear" and re.search(rf"submods(?:\"\s*\])?(?:\.{name}\b|\[\s*\"{name}\"\s*\])", code):
             add("error", "submodule", f"the submodule '{name}' is of another release",
                 f"The token of Trustee {release.name} names it '{release.submodule}'; 'not' with '{name}' is always true.")
     if release.resource_policy_data != "plugin" and re.search(r"\bdata\.(plugin|query)\b", code):
@@ -287,7 +287,8 @@ def evaluate(engine: Engine, text: str, rule: str, input_: Any, data: Any, relea
     except Exception as error:
         if "not a valid rule path" in str(error):
             return None
-        raise CocoError("The policy cannot be evaluated", str(error).strip(),
+        # With RUST_BACKTRACE set, the engine's words are followed by a hundred lines of its own stack.
+        raise CocoError("The policy cannot be evaluated", str(error).partition("Stack backtrace:")[0].strip(),
                         f"Correct it for the engine of Trustee {release.name} ({chosen} syntax).") from error
     value = json.loads(answer)
     return None if value == "<undefined>" else value

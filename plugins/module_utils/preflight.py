@@ -67,6 +67,9 @@ def _hub(pair: releases.Pair, choices: dict[str, Any]) -> list[Finding]:
     if choices.get("route_termination") == "edge":
         found.append(_finding("warning", "plain-http", "the KBS speaks plain HTTP inside the cluster (edge Route)",
                               "Use coco_route_termination: passthrough."))
+        if not pair.trustee.signer_fields:
+            found.append(_finding("error", "edge-signer", f"an edge Route leaves no place for the token signer of Trustee "
+                                  f"{pair.trustee.name}: anybody could forge tokens", "Use coco_route_termination: passthrough."))
     if pair.trustee.unauthenticated_attestation_policy:
         found.append(_finding("warning", "unauthenticated-policy", f"the KBS of Trustee {pair.trustee.name} accepts an "
                               "attestation policy from anybody over HTTP", "Trustee 1.0 ends it; the policy is mounted read-only "

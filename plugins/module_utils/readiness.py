@@ -29,6 +29,7 @@ RELATED: dict[str, list[Object]] = {
         _reference("node.k8s.io/v1", "RuntimeClass", "kata-remote"),
         _reference("v1", "ConfigMap", "peer-pods-cm", OSC_NAMESPACE),
         _reference("apps/v1", "DaemonSet", "osc-caa-ds", OSC_NAMESPACE),
+        _reference("apps/v1", "DaemonSet", "peerpodconfig-ctrl-caa-daemon", OSC_NAMESPACE),  # its name in OSC 1.8
         _reference("apps/v1", "Deployment", "peer-pods-webhook", OSC_NAMESPACE),
     ],
     "KbsConfig": [_reference("apps/v1", "Deployment", "trustee-deployment", TRUSTEE_NAMESPACE)],
@@ -178,14 +179,15 @@ def _kataconfig(obj: Object, release: Any, related: Any) -> Answer:
     if not obj.get("spec", {}).get("enablePeerPods"):
         return _answer(True, "Installed", where)
     others = related or {}
-    key = ((release or {}).get("osc") or {}).get("image_key", "AZURE_IMAGE_ID")
+    osc = (release or {}).get("osc") or {}
+    key, adaptor = osc.get("image_key", "AZURE_IMAGE_ID"), osc.get("caa_name", "osc-caa-ds")
     image = ((others.get("ConfigMap/peer-pods-cm") or {}).get("data") or {}).get(key, "")
     if not image:
         return _answer(False, "NoImage", "the nodes are done, but no pod VM image exists yet: see the job "
                        f"osc-podvm-image-creation ({where})")
     if others.get("RuntimeClass/kata-remote") is None:
         return _answer(False, "NoRuntimeClass", f"the runtime class kata-remote does not exist yet ({where})")
-    for name, check in (("DaemonSet/osc-caa-ds", _daemon_set), ("Deployment/peer-pods-webhook", _deployment)):
+    for name, check in ((f"DaemonSet/{adaptor}", _daemon_set), ("Deployment/peer-pods-webhook", _deployment)):
         found = others.get(name)
         state = check(found, None, None) if found else _answer(False, "NotFound", "does not exist yet")
         if not state["ready"]:

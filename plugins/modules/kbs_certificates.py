@@ -71,6 +71,11 @@ options:
   cluster_signer_certificate:
     description: The token signer's certificate (PEM) that the cluster holds. Give it whenever there is one.
     type: str
+  signer_with_certificate:
+    description:
+      - Whether the signer's files lie in the same Secrets as the server's, so that one is never written without the other.
+    type: bool
+    default: false
   validity_days:
     description: How long a new server certificate is valid, in days.
     type: int

@@ -26,6 +26,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "cluster_ca": {"type": "str"},
     "cluster_certificate": {"type": "str"},
     "cluster_signer_certificate": {"type": "str"},
+    "signer_with_certificate": {"type": "bool", "default": False},
     "validity_days": {"type": "int", "default": 365},
     "ca_validity_days": {"type": "int", "default": 3650},
     "renew_before_days": {"type": "int", "default": 30},
@@ -75,6 +76,12 @@ class Work:
         ca, ca_available = (self.params["ca_certificate"], False) if given else self.authority()
         certificate, key, leaf_write = self.given_leaf(ca) if given else self.leaf(ca, ca_available)
         signer, signer_key, signer_write = self.signer()
+        if self.params["signer_with_certificate"] and leaf_write != signer_write:
+            if signer_write:
+                certificate, key = (certificate, self.params["private_key"]) if given else self.with_key("tls", certificate, ca)
+            else:
+                signer, signer_key = self.with_key("signer", signer, ca)
+            leaf_write = signer_write = True
         for finding in self.findings:
             if finding["severity"] == "warning":
                 self.context.warn(f"{finding['message']} · {finding['hint']}")
@@ -161,12 +168,22 @@ class Work:
                 return held, "", False
             raise CocoError("The server's certificate cannot be made", "the key of the certificate authority is not at hand",
                             "Put it back into coco_state_dir, or give ca_key.")
+        return *self.new_leaf(ca), True
+
+    def new_leaf(self, ca: str) -> tuple[str, str]:
         new_key, new = keys.new_leaf(self.ca_key(), ca, self.params["hosts"], self.params["validity_days"], self.now)
         new += self._cross or self.read("cross.crt")
         self.write("tls.key", new_key)
         self.write("tls.crt", new)
         self.renewed.append("certificate")
-        return new, new_key, True
+        return new, new_key
+
+    def with_key(self, part: str, held: str, ca: str) -> tuple[str, str]:
+        """(certificate, key) where both must be written although the hub holds the certificate: a new one if its key is lost."""
+        stored, key = self.read(f"{part}.crt"), self.read(f"{part}.key")
+        if stored and key and keys.same_certificate(stored, held) and keys.key_fits(key, stored):
+            return stored, key
+        return self.new_signer() if part == "signer" else self.new_leaf(ca)
 
     def _bad(self, certificate: str, ca: str) -> bool:
         return bool(keys.check_certificate(certificate, ca, self.params["hosts"], self.now, None, self.params["renew_before_days"]))
@@ -189,8 +206,11 @@ class Work:
         stored, key = self.read("signer.crt"), self.read("signer.key")
         if stored and key and not keys.check_signer(key, stored, self.now, self.params["renew_before_days"]):
             return stored, key, True
+        return *self.new_signer(), True
+
+    def new_signer(self) -> tuple[str, str]:
         new_key, new = keys.new_signer(f"{self.name} token signer", self.params["ca_validity_days"], self.now)
         self.write("signer.key", new_key)
         self.write("signer.crt", new)
         self.renewed.append("signer")
-        return new, new_key, True
+        return new, new_key

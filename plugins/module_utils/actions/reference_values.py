@@ -62,14 +62,15 @@ def _store(cluster: Cluster, params: dict[str, Any], context: Context, trustee: 
         current = cluster.get("v1", "ConfigMap", name["name"], name["namespace"])
         outcome = _outcome(params, context, trustee, parts, current)
         after = outcome["object"]
-        before = {"data": (current or {}).get("data"), "annotations": (current or {}).get("metadata", {}).get("annotations") or {}}
+        found: Object = current or {}
+        before: dict[str, Any] = {"data": found.get("data"), "annotations": found.get("metadata", {}).get("annotations") or {}}
         wanted = after["metadata"]["annotations"]
         if before["data"] == after["data"] and all(before["annotations"].get(key) == text for key, text in wanted.items()):
             return {"changed": False, **outcome}
         result = {"changed": True, **outcome}
         if context.diff:
-            result["diff"] = [difference(current, {**after, "metadata": {**(current or after)["metadata"], **after["metadata"]}},
-                                         f"ConfigMap {name['namespace']}/{name['name']}")]
+            shown = {**after, "metadata": {**(current or after)["metadata"], **after["metadata"]}}
+            result["diff"] = [difference(current, shown, f"ConfigMap {name['namespace']}/{name['name']}")]
         try:
             _write(cluster, current, after, context.check_mode)
         except ApiFailure as error:

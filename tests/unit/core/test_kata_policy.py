@@ -147,3 +147,11 @@ def test_lint_knows_what_the_engines_do() -> None:
         assert evaluate(imported, "ExecProcessRequest", command("ls"), v0)
         assert not evaluate(imported, "ExecProcessRequest", command("rm"), v0)
     assert codes(imported, ("v0", "v1")) == set()
+
+
+def test_a_code_fence_is_the_only_finding() -> None:
+    assert codes("```rego\npackage agent_policy\n```\n") == {"code-fence"}
+
+
+def test_commands_keep_their_letters() -> None:
+    assert '["/bin/ünï"]' in kata_policy.render({"exec_allowlist": [["/bin/ünï"]]})

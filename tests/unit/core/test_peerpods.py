@@ -141,3 +141,16 @@ def test_other_faults() -> None:
     assert codes({**good, "TAGS": "team"}) == {"tags"}
     assert codes({**good, "TAGS": "team=a,cost=1"}) == set()
     assert "blanks" in codes({**good, "TAGS": "team=a b"})
+
+
+def test_half_a_network_is_none() -> None:
+    for key in ("vnetName", "subnetName"):
+        data = peerpods.desired({}, {name: value for name, value in CONF.items() if name != key}, None)
+        assert "AZURE_SUBNET_ID" not in data
+        assert codes(data) == {"missing"}
+
+
+def test_a_key_made_empty_matters_too() -> None:
+    assert peerpods.env_relevant([{"key": "TAGS", "before": "a=1", "after": ""}])
+    assert peerpods.env_relevant([{"key": "AZURE_IMAGE_ID", "before": "", "after": IMAGE}])
+    assert not peerpods.env_relevant([{"key": "AZURE_IMAGE_ID", "before": IMAGE, "after": ""}])

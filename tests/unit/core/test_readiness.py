@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.confidential.containers.plugins.module_utils import releases
 from ansible_collections.confidential.containers.plugins.module_utils.readiness import KINDS, RELATED, ready
 
 
@@ -195,6 +196,7 @@ def others(**change: Any) -> dict[str, Any]:
         "RuntimeClass/kata-remote": obj("RuntimeClass"),
         "ConfigMap/peer-pods-cm": {"kind": "ConfigMap", "data": {"AZURE_IMAGE_ID": "/subscriptions/x"}},
         "DaemonSet/osc-caa-ds": DAEMONS, "Deployment/peer-pods-webhook": DEPLOYED,
+        "DaemonSet/peerpodconfig-ctrl-caa-daemon": None,  # OSC 1.8
     }
     assert set(known) == {f"{item['kind']}/{item['metadata']['name']}" for item in RELATED["KataConfig"]}
     names = {"runtime": "RuntimeClass/kata-remote", "image": "ConfigMap/peer-pods-cm", "caa": "DaemonSet/osc-caa-ds",
@@ -218,6 +220,16 @@ def test_kataconfig_takes_the_image_key_of_the_release() -> None:
     assert ready(kata(), facts, others())["reason"] == "NoImage"
     image = {"kind": "ConfigMap", "data": {"PODVM_AMI_ID": "ami-1"}}
     assert ready(kata(), facts, others(image=image))["ready"]
+
+
+def test_kataconfig_takes_the_adaptor_of_the_release() -> None:
+    """deployment.md 3.6: another name up to OSC 1.8. What is looked at must also be among the objects that are watched."""
+    for name, pair in (("peerpodconfig-ctrl-caa-daemon", "1.8/0.2"), ("osc-caa-ds", "1.9/0.3"), ("osc-caa-ds", "1.13/1.2")):
+        facts = releases.facts(releases.parse(pair))
+        given = others(caa=None)
+        assert ready(kata(), facts, given)["message"].startswith(f"DaemonSet/{name}")
+        assert ready(kata(), facts, {**given, f"DaemonSet/{name}": DAEMONS})["ready"]
+        assert f"DaemonSet/{name}" in {f"{item['kind']}/{item['metadata']['name']}" for item in RELATED["KataConfig"]}
 
 
 @pytest.mark.parametrize(("status", "reason", "message", "failed"), [
@@ -263,3 +275,17 @@ def test_endpoints() -> None:
     assert ready({"kind": "Endpoints", "subsets": [{"addresses": [{"ip": "10.0.0.1"}]}]})["ready"] is True
     assert ready({"kind": "EndpointSlice", "endpoints": [{"conditions": {"ready": False}}]})["ready"] is False
     assert ready({"kind": "EndpointSlice", "endpoints": [{"conditions": {"ready": True}}]})["ready"] is True
+
+
+def test_what_is_not_said_is_not_ready() -> None:
+    deployed = obj("Deployment", {"observedGeneration": 2, "replicas": 1}, {"replicas": 1}, generation=2)
+    assert not ready(deployed)["ready"]
+    assert not ready({**deployed, "status": {**deployed["status"], "updatedReplicas": 1}})["ready"]
+    assert not ready({**deployed, "status": {**deployed["status"], "availableReplicas": 1}})["ready"]
+    assert not ready(obj("DaemonSet"))["ready"]
+    assert not ready(obj("DaemonSet", {"desiredNumberScheduled": 1}))["ready"]
+    assert ready(obj("Job"))["message"] == "0 active"
+    assert ready(obj("MachineConfigPool"))["message"].startswith("0 of 0 machines")
+    degraded = ready(obj("MachineConfigPool", {"conditions": [condition("Degraded", "True", "", "said")]}))
+    assert (degraded["ready"], degraded["failed"], degraded["message"]) == (False, True, "said")
+    assert ready({"kind": "EndpointSlice", "endpoints": [{"addresses": ["10.0.0.1"]}]})["ready"], "an unknown condition counts as ready"

@@ -143,3 +143,22 @@ def test_authority_cannot_be_renewed_without_the_old_key(tmp_path: Path) -> None
     next(path for path in (tmp_path / "hub").iterdir() if path.name.endswith("ca.key")).unlink()
     with pytest.raises(CocoError, match="has to certify the new one"):
         run(tmp_path, **held(first), state="authority_renewed")
+
+
+@pytest.mark.parametrize("lost", ["signer", "tls"])
+def test_signer_and_certificate_in_the_same_secrets(tmp_path: Path, lost: str) -> None:
+    """Where both lie in the same Secrets, one is never written without the other; a lost key is made anew."""
+    first = run(tmp_path, signer_with_certificate=True)
+    assert first["certificate_write"]
+    assert first["signer_write"]
+    assert not run(tmp_path, signer_with_certificate=True, **held(first))["certificate_write"]
+    missing = {**held(first), "cluster_signer_certificate": ""} if lost == "signer" else {**held(first), "cluster_certificate": ""}
+    second = run(tmp_path, signer_with_certificate=True, **missing)
+    assert second["private_key"] == first["private_key"]
+    assert second["signer_key"] == first["signer_key"]
+    (tmp_path / "hub" / ("kbs-tls.key" if lost == "signer" else "kbs-signer.key")).unlink()
+    third = run(tmp_path, signer_with_certificate=True, **missing)
+    assert third["private_key"]
+    assert third["signer_key"]
+    assert third["certificate_write"]
+    assert third["signer_write"]

@@ -1,0 +1,103 @@
+"""The filters: the only way from a template to the core. Thin, documented, and their errors are Ansible's."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.confidential.containers.plugins.module_utils import kata_policy, policy, releases
+
+ROOT = Path(__file__).parents[3]
+FILES = sorted((ROOT / "plugins" / "filter").glob("*.py"))
+NAMES = [file.stem for file in FILES]
+
+
+def load(name: str) -> Any:
+    return importlib.import_module(f"ansible_collections.confidential.containers.plugins.filter.{name}")
+
+
+def call(name: str, *arguments: Any) -> Any:
+    return load(name).FilterModule().filters()[name](*arguments)
+
+
+def test_there_are_filters() -> None:
+    assert NAMES == ["attestation_policy", "image_policies", "initdata_by_name", "kata_agent_policy", "kbs_config", "release",
+                     "resource_policy"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_filter_per_file_under_its_name(name: str) -> None:
+    module = load(name)
+    assert list(module.FilterModule().filters()) == [name]
+    documentation = yaml.safe_load(module.DOCUMENTATION)
+    assert documentation["name"] == name
+    assert documentation["version_added"]
+    assert yaml.safe_load(module.EXAMPLES)[0]["name"]
+    assert yaml.safe_load(module.RETURN)["_value"]["type"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_documented_options_are_the_arguments(name: str) -> None:
+    module = load(name)
+    (function,) = module.FilterModule().filters().values()
+    arguments = [argument.arg for node in ast.walk(ast.parse((ROOT / "plugins" / "filter" / f"{name}.py").read_text()))
+                 if isinstance(node, ast.FunctionDef) and node.name == function.__name__ for argument in node.args.args]
+    assert arguments == ["value", *[option for option in yaml.safe_load(module.DOCUMENTATION)["options"] if option != "_input"]]
+
+
+@pytest.mark.parametrize("pair", releases.PAIRS)
+def test_facts_of_a_release(pair: str) -> None:
+    found = call("release", pair)
+    assert found == releases.facts(releases.parse(pair))
+    assert f"{found['osc']['name']}/{found['trustee']['name']}" == pair
+
+
+@pytest.mark.parametrize("pair", releases.PAIRS)
+def test_kbs_config(pair: str) -> None:
+    trustee = releases.parse(pair).trustee
+    ((key, text),) = call("kbs_config", pair).items()
+    assert key == trustee.kbs_config_key
+    assert (json.loads if key.endswith("json") else tomllib.loads)(text)
+    (plain,) = call("kbs_config", pair, {"insecure_http": True}).values()
+    assert "https-key" not in plain or "token.key" in plain, "no server key in plain HTTP (0.3, 0.4 keep the signer there)"
+    assert plain != text
+
+
+@pytest.mark.parametrize("pair", releases.PAIRS[1:])
+def test_policies(pair: str) -> None:
+    trustee = releases.parse(pair).trustee
+    assert call("attestation_policy", pair) == policy.attestation_policy(trustee)
+    assert call("attestation_policy", pair, ["tdx"]) == policy.attestation_policy(trustee, ["tdx"])
+    assert call("resource_policy", pair) == policy.resource_policy(trustee)
+    assert policy.lint(call("attestation_policy", pair), "attestation", trustee) == []
+
+
+def test_agent_policy_and_image_policies() -> None:
+    assert call("kata_agent_policy", {"logs": True}) == kata_policy.render({"logs": True})
+    assert set(call("image_policies", {})) == {"insecure", "signed", "reject"}
+
+
+def test_documents_by_name() -> None:
+    results = [{"item": "default", "toml": "t", "encoded": "e", "digest": "d", "pcr8": "p", "invocation": {}, "changed": False},
+               {"item": "other", "pcr8": "q"}]
+    kept = {"toml": "t", "encoded": "e", "digest": "d", "pcr8": "p"}
+    assert call("initdata_by_name", results) == {"default": kept, "other": {"pcr8": "q"}}
+
+
+@pytest.mark.parametrize(("name", "arguments"), [
+    ("release", ("1.7/0.1",)), ("release", (None,)), ("kbs_config", ("1.11/1.1",)), ("kbs_config", ("1.11/1.0", {"htpp": 1})),
+    ("attestation_policy", ("1.8/0.2",)), ("attestation_policy", ("1.11/1.0", ["sev"])), ("resource_policy", ("",)),
+    ("kata_agent_policy", ({"execs": True},)), ("image_policies", ({"quay.io/a": "file:///key"},)),
+])
+def test_errors_are_ansibles_and_name_the_next_step(name: str, arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(AnsibleFilterError) as caught:
+        call(name, *arguments)
+    assert " · " in str(caught.value)
