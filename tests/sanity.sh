@@ -9,7 +9,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 tree="$work/ansible_collections/confidential/containers"
 mkdir -p "$tree"
-git ls-files -co --exclude-standard -z -- . ':!lab' ':!tests/lab' ':!tests/contract' ':!tests/integration' ':!tests/bench' \
+git ls-files -co --exclude-standard -z -- . ':!lab' ':!tests' \
     | while IFS= read -r -d '' file; do [ -e "$file" ] && printf '%s\0' "$file"; done \
     | tar --null -T - -cf - | tar -xf - -C "$tree"
 # ansible-test keeps its environments and that cache below HOME: the checkout's own, not the user's.

@@ -7,6 +7,7 @@ DOCUMENTATION = r"""
 name: initdata_by_name
 short_description: Results of a loop over initdata documents, by document name
 version_added: 0.1.0
+positional: documents
 author:
   - The confidential.containers contributors (@confidential-containers)
 description:
@@ -17,6 +18,10 @@ options:
     type: list
     elements: dict
     required: true
+  documents:
+    description: The map of documents that the loop went over; each one's C(resources) are kept.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -37,9 +42,10 @@ from typing import Any
 KEPT = ("toml", "encoded", "encoding", "algorithm", "digest", "pcr8", "host_data", "mr_config_id", "annotation")
 
 
-def initdata_by_name(value: Any) -> Any:
-    """Loop results by item."""
-    return {str(item["item"]): {k: v for k, v in item.items() if k in KEPT} for item in value}
+def initdata_by_name(value: Any, documents: Any = None) -> Any:
+    """Loop results by item, with the document's name and the Secrets that it opens (None: all)."""
+    return {str(item["item"]): {"name": str(item["item"]), "resources": ((documents or {}).get(item["item"]) or {}).get("resources"),
+                                **{key: found for key, found in item.items() if key in KEPT}} for item in value}
 
 
 class FilterModule:

@@ -7,15 +7,28 @@ DOCUMENTATION = r"""
 name: resource_policy
 short_description: The resource policy of a release
 version_added: 0.1.0
+positional: documents, verification_secret
 author:
   - The confidential.containers contributors (@confidential-containers)
 description:
   - Gives resources only for evidence all of whose parts are affirming.
+  - An initdata document may open only some Secrets, so that the weakest one does not open all of them.
 options:
   _input:
     description: A pair of releases, such as V(1.11/1.0).
     type: str
     required: true
+  documents:
+    description:
+      - The initdata documents that are accepted, each with C(name), C(pcr8) and C(resources), the names of the Secrets that it
+        opens. One without C(resources) opens all, but the one named C(verification) only O(verification_secret).
+    type: list
+    elements: dict
+    default: []
+  verification_secret:
+    description: The name of the Secret with the verification resource.
+    type: str
+    default: coco-verification
 """
 
 EXAMPLES = r"""
@@ -39,10 +52,10 @@ from ansible_collections.confidential.containers.plugins.module_utils import pol
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
 
-def resource_policy(value: Any) -> Any:
-    """The resource policy of a release."""
+def resource_policy(value: Any, documents: Any = (), verification_secret: str = "coco-verification") -> Any:
+    """The resource policy of a release, with the limits of the initdata documents."""
     try:
-        return policy.resource_policy(releases.parse(value).trustee)
+        return policy.resource_policy(releases.parse(value).trustee, policy.limits(list(documents), verification_secret))
     except CocoError as error:
         raise AnsibleFilterError(str(error)) from error
 

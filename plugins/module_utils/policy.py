@@ -71,14 +71,60 @@ def attestation_policy(release: TrusteeRelease, tees: list[str] | None = None) -
     return text.rstrip("\n") + "\n"
 
 
-def resource_policy(release: TrusteeRelease) -> str:
-    """Resources only for evidence all of whose parts are affirming."""
+def limits(documents: list[dict[str, Any]], verification_secret: str = "coco-verification") -> dict[str, list[str]]:
+    """Which Secrets a document opens, by its PCR 8: only documents that do not open all.
+
+    documents: ``name``, ``pcr8`` and ``resources`` (names of Secrets; None: all of them, but the one named ``verification``
+    opens the verification secret only). Documents with the same bytes are one: the widest choice holds for it.
+    """
+    found: dict[str, list[str]] = {}
+    unlimited = set()
+    for document in documents:
+        opened = document.get("resources")
+        if opened is None and document.get("name") == "verification":
+            opened = [verification_secret]
+        if opened is None:
+            unlimited.add(document["pcr8"])
+            continue
+        if isinstance(opened, str) or not all(isinstance(name, str) and re.fullmatch(r"[a-z0-9.-]+", name) for name in opened):
+            raise CocoError(f"The initdata document {document.get('name')} cannot be limited", f"its resources are {opened!r}",
+                            "Give a list of Secret names, such as [my-application].")
+        found[document["pcr8"]] = list(dict.fromkeys([*found.get(document["pcr8"], []), *opened]))
+    return {pcr8: names for pcr8, names in sorted(found.items()) if pcr8 not in unlimited}
+
+
+#: What every guest asks for before it starts a container.
+ALWAYS = ("security-policy", "cosign-keys")
+
+
+def resource_policy(release: TrusteeRelease, limited: dict[str, list[str]] | None = None) -> str:
+    """Resources only for evidence all of whose parts are affirming; a document in ``limited`` opens only the Secrets it names.
+
+    Without the limits, whoever may start pods could take the weakest accepted document (one for debugging, or one that accepts
+    any image) and read every secret with it.
+    """
     if release.token_type != "Ear":
+        if limited:
+            raise CocoError("Initdata documents cannot be limited", f"the tokens of Trustee {release.name} do not tell which one is "
+                            "used", "Use documents of equal strength only, and no resources in coco_initdata.")
         return _HEADER + 'default allow := false\n\nallow if input.tee != "sample"\n'
     rules = "\tcount(input.submods) > 0\n\tevery submod in input.submods {\n\t\tsubmod[\"ear.status\"] == \"affirming\"\n\t}\n"
-    if release.resource_policy_data == "plugin":
+    parts = release.resource_policy_data == "plugin"
+    if parts:
         rules = '\tdata.plugin == "resource"\n' + rules
-    return _HEADER + "default allow := false\n\nallow if {\n" + rules + "}\n"
+    text = _HEADER + "default allow := false\n\n"
+    if not limited:
+        return text + "allow if {\n" + rules + "}\n"
+    table = {pcr8: [*names, *ALWAYS] for pcr8, names in sorted(limited.items())}
+    pcr8s = "\n\n".join(f'pcr8 := input.submods.{release.submodule}["ear.veraison.annotated-evidence"]["{tee}"].tpm.pcr08'
+                        for tee in (release.azure_snp, release.azure_tdx))
+    path = 'data["resource-path"]'
+    opened = f'\t{path}[0] == "default"\n\t{path}[1] == secret\n' if parts else \
+        f'\tstartswith({path}, concat("", ["resource/default/", secret, "/"]))\n'
+    return (text + "# What documents that do not open everything do open, by PCR 8.\n"
+            f"opens := {json.dumps(table, indent=2)}\n\n{pcr8s}\n\nlimited if opens[pcr8]\n\n"
+            "opened if {\n\tsome secret in opens[pcr8]\n" + opened + "}\n\n"
+            "affirming if {\n" + rules + "}\n\nallow if {\n\taffirming\n\tpcr8\n\tnot limited\n}\n\nallow if {\n\taffirming\n\topened\n}\n")
 
 
 def image_policy(flavour: str, scopes: dict[str, str] | None = None) -> dict[str, Any]:

@@ -91,15 +91,7 @@ def _spoke(pair: releases.Pair, cluster: dict[str, Any], choices: dict[str, Any]
         if flavour not in IMAGE_FLAVOURS:
             found.append(_finding("error", "image-policy", f"the image policy {flavour!r} is unknown",
                                   f"Use one of {', '.join(IMAGE_FLAVOURS)}."))
-    if "insecure" in flavours:
-        found.append(_finding("warning", "image-insecure", "pod VMs may run images without a signature",
-                              "Use coco_image_security_policy: signed, with coco_image_signature_keys."))
-    policies = [choices.get("agent_policy") or {}, *((d or {}).get("agent_policy") or {} for d in
-                                                     (choices.get("initdata") or {}).values())]
-    for name in ("exec", "logs", "set_policy"):
-        if any(policy.get(name) for policy in policies):
-            found.append(_finding("warning", f"agent-{name}", f"a kata agent policy allows {name}",
-                                  "The cluster's administrators can then look into pods with that document."))
+    found += _weak_documents(choices)
     existing = cluster.get("kataconfig")
     if existing is None or choices.get("recreate") == "always":
         for pool in cluster.get("pools") or []:
@@ -113,4 +105,26 @@ def _spoke(pair: releases.Pair, cluster: dict[str, Any], choices: dict[str, Any]
             and not choices.get("allow_pods"):
         found.append(_finding("error", "kata-pods", f"pods use kata runtime classes: {', '.join(cluster['kata_pods'])}",
                               "Delete them first, or set coco_kataconfig_allow_pods: true."))
+    return found
+
+
+def _weak_documents(choices: dict[str, Any]) -> list[Finding]:
+    """What each document lets the spoke's administrators do, and that a weak one must not open every secret."""
+    found = []
+    documents: dict[str, Any] = choices.get("initdata") or {"default": {}}
+    for name, given in documents.items():
+        document = given or {}
+        weak = []
+        if (document.get("image_security_policy") or choices.get("image_security_policy")) == "insecure":
+            weak.append(("image-insecure", "accepts images without a signature",
+                         "Use image_security_policy: signed, with coco_image_signature_keys."))
+        agent = document.get("agent_policy") or choices.get("agent_policy") or {}
+        weak += [(f"agent-{right}", f"allows {right}", "Whoever may start pods on the spoke can then look into pods with it.")
+                 for right in ("exec", "logs", "set_policy") if agent.get(right)]
+        limited = document.get("resources") is not None or name == "verification"
+        for code, what, hint in weak:
+            opens = "" if limited else ", and opens every secret of the KBS"
+            more = "" if limited else f" Name the Secrets that it may open (coco_initdata.{name}.resources)."
+            if name != "verification" or code != "image-insecure":
+                found.append(_finding("warning", code, f"the initdata document {name} {what}{opens}", hint + more))
     return found

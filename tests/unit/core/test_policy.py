@@ -236,6 +236,50 @@ def test_other_plugins_get_nothing(name: str) -> None:
     assert allowed(name, "v1", token("affirming"), data=data) is False
 
 
+# Limits of documents: who may start pods chooses the document ----------------------------------------------------------------
+
+def measured(name: str, pcr8: str, status: str = "affirming", tee: str = "") -> dict[str, Any]:
+    release = TRUSTEE[name]
+    evidence = {tee or release.azure_snp: {"tpm": {"pcr08": pcr8}}}
+    return {"submods": {release.submodule: {"ear.status": status, "ear.veraison.annotated-evidence": evidence}}}
+
+
+@pytest.mark.parametrize(("pcr8", "path", "expected"), [
+    ("a" * 64, "default/mine/key", True), ("a" * 64, "default/security-policy/signed", True), ("a" * 64, "default/cosign-keys/key-0", True),
+    ("a" * 64, "default/others/key", False), ("a" * 64, "default/mine-too/key", False), ("a" * 64, "other/mine/key", False),
+    ("b" * 64, "default/others/key", True), ("b" * 64, "default/mine/key", True),
+    ("c" * 64, "default/mine/key", False), ("c" * 64, "default/security-policy/signed", True),
+])
+@pytest.mark.parametrize(("name", "dialect"), EAR)
+def test_a_limited_document_opens_only_what_it_names(name: str, dialect: str, pcr8: str, path: str, expected: bool) -> None:
+    release = TRUSTEE[name]
+    text = policy.resource_policy(release, {"a" * 64: ["mine"], "c" * 64: []})
+    assert policy.lint(text, "resource", release) == []
+    data = policy.resource_data(release, path)
+    assert allowed(name, dialect, measured(name, pcr8), text, data) is expected
+    assert allowed(name, dialect, measured(name, pcr8, tee=release.azure_tdx), text, data) is expected
+    assert allowed(name, dialect, measured(name, pcr8, "warning"), text, data) is False
+    assert allowed(name, dialect, token("affirming", name=name), text, data) is False, "evidence without PCR 8 is not beyond the limits"
+
+
+def test_limits_of_documents() -> None:
+    def document(name: str, pcr8: str, resources: Any = None) -> dict[str, Any]:
+        return {"name": name, "pcr8": pcr8, "resources": resources}
+
+    assert policy.limits([document("default", "p"), document("verification", "q")]) == {"q": ["coco-verification"]}
+    assert policy.limits([document("default", "p"), document("verification", "p")]) == {}, "the same bytes are one document"
+    assert policy.limits([document("verification", "q", ["mine"])], "x") == {"q": ["mine"]}
+    assert policy.limits([document("a", "p", ["x"]), document("b", "p", ["y", "x"]), document("c", "r", [])]) == {"p": ["x", "y"], "r": []}
+    for wrong in ("mine", ["Not A Name"], ["a/b"], [1], ['x"]']):
+        with pytest.raises(CocoError, match="cannot be limited"):
+            policy.limits([document("a", "p", wrong)])
+
+
+def test_limits_need_tokens_that_tell_the_document() -> None:
+    with pytest.raises(CocoError, match="cannot be limited"):
+        policy.resource_policy(TRUSTEE["0.2"], {"a" * 64: ["mine"]})
+
+
 def test_simple_tokens() -> None:
     """0.2: flat token; the sample attester is refused (deployment.md 6.7)."""
     assert allowed("0.2", "v0", {"tee": "azsnpvtpm"}) is True

@@ -149,12 +149,30 @@ def test_image_policies() -> None:
     assert codes(image_security_policy="sigend") == ["image-policy"]
     assert codes(initdata={"default": {}, "verification": {"image_security_policy": "none"}}) == ["image-policy"]
     assert codes(image_security_policy="insecure", severity="warning") == ["image-insecure"]
-    assert codes(initdata={"verification": {"image_security_policy": "insecure"}}, severity="warning") == ["image-insecure"]
+    assert codes(initdata={"own": {"image_security_policy": "insecure"}}, severity="warning") == ["image-insecure"]
     assert codes(image_security_policy="reject", initdata={"default": None}, severity="warning") == []
+
+
+def test_the_verification_document_may_take_any_image_because_it_opens_nothing_else() -> None:
+    assert codes(initdata={"default": {}, "verification": {"image_security_policy": "insecure"}}, severity="warning") == []
+    assert codes(initdata={"verification": {"agent_policy": {"exec": True}}}, severity="warning") == ["agent-exec"]
+
+
+def test_a_weak_document_that_opens_everything_is_said_to() -> None:
+    def told(document: dict[str, Any]) -> str:
+        found = preflight.judge(releases.parse("1.11/1.0"), ["spoke"], {"openshift_version": "4.22.0"},
+                                {**CHOICES, "initdata": {"debug": document}})
+        (finding,) = (item for item in found if item["code"] == "agent-exec")
+        return finding["message"] + finding["hint"]
+
+    assert "opens every secret of the KBS" in told({"agent_policy": {"exec": True}})
+    assert "coco_initdata.debug.resources" in told({"agent_policy": {"exec": True}})
+    assert "every secret" not in told({"agent_policy": {"exec": True}, "resources": ["mine"]})
+    assert "every secret" not in told({"agent_policy": {"exec": True}, "resources": []})
 
 
 @pytest.mark.parametrize("name", ["exec", "logs", "set_policy"])
 def test_openings_of_agent_policies(name: str) -> None:
-    assert codes(agent_policy={name: True}, severity="warning") == [f"agent-{name}"]
+    assert set(codes(agent_policy={name: True}, severity="warning")) == {f"agent-{name}"}
     assert codes(initdata={"debug": {"agent_policy": {name: True}}}, severity="warning") == [f"agent-{name}"]
     assert codes(agent_policy={name: False}, severity="warning") == []

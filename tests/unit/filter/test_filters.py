@@ -89,7 +89,9 @@ def test_documents_by_name() -> None:
     results = [{"item": "default", "toml": "t", "encoded": "e", "digest": "d", "pcr8": "p", "invocation": {}, "changed": False},
                {"item": "other", "pcr8": "q"}]
     kept = {"toml": "t", "encoded": "e", "digest": "d", "pcr8": "p"}
-    assert call("initdata_by_name", results) == {"default": kept, "other": {"pcr8": "q"}}
+    assert call("initdata_by_name", results, {"default": None, "other": {"resources": ["mine"]}}) == {
+        "default": {"name": "default", "resources": None, **kept}, "other": {"name": "other", "resources": ["mine"], "pcr8": "q"}}
+    assert call("initdata_by_name", results)["other"]["resources"] is None
 
 
 @pytest.mark.parametrize(("name", "arguments"), [
