@@ -84,9 +84,7 @@ def take_number(state: Path, taken: set[int], only: int | None = None) -> int:
                 owner = json.loads(file.read_text())
             except (OSError, ValueError):
                 owner = None
-            if owner and owner["state"] != str(state) and any(
-                    started(int(pid)) == start for pid, _, start in
-                    (text.partition(" ") for text in _etcd_pids(Path(owner["state"])))):
+            if owner and owner["state"] != str(state) and _lives(Path(owner["state"])):
                 continue
             with contextlib.suppress(PermissionError):
                 file.write_text(json.dumps({"state": str(state)}))
@@ -95,6 +93,20 @@ def take_number(state: Path, taken: set[int], only: int | None = None) -> int:
         raise UsageError(f"cluster number {only} is taken · another lab of this machine uses the addresses 127.{only}.0.0/16 "
                          "that the snapshot has · stop that lab with 'python -m lab down' in its state directory")
     raise UsageError("no cluster number is free · 51 clusters run on this machine · stop some with 'python -m lab down'")
+
+
+def _lives(state: Path) -> bool:
+    """Does another lab run, or is a command at work that starts or restores it?"""
+    if any(started(int(pid)) == start for pid, _, start in (text.partition(" ") for text in _etcd_pids(state))):
+        return True
+    try:
+        with (state / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _etcd_pids(state: Path) -> list[str]:

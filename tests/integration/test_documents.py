@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,13 @@ FETCH = "curl -s -f -o /dev/null http://127.0.0.1:8006/cdh/resource/default/{}/w
 
 
 @pytest.fixture(scope="module")
-def lab(running_lab: Lab) -> Iterator[Lab]:
+def lab(running_lab: Lab) -> Lab:
     running_lab.lab("restore", "deployed")
     run = running_lab.playbook("site", variables=VARIABLES)
     assert run.code == 0, run.output
     assert run.verdict.startswith("the secret reached an attested pod"), "with signed images by default, the probes still run"
     assert "accepts images without a signature" in run.output, "the document mine is warned about"
-    yield running_lab
+    return running_lab
 
 
 def outcome(lab: Lab, document: str, command: str) -> int | str:
