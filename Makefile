@@ -26,7 +26,7 @@ export PYTHONDONTWRITEBYTECODE :=
 LAB := $(BIN)/python -m lab
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test lint unit contract lab-test integration sanity bench lab-up lab-down clean constraints docs
+.PHONY: help setup demo test lint unit contract lab-test integration sanity molecule bench lab-up lab-down clean constraints docs
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -81,6 +81,9 @@ test: setup ## Every test
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory sanity
 	@$(PYTEST) tests/unit tests/contract tests/lab tests/integration
+
+molecule: setup ## The molecule scenarios, each on a lab of its own
+	@$(BIN)/molecule test --all
 
 bench: setup ## Performance, measured
 	@$(BIN)/python -m tests.bench

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from tests.integration.lab import Lab
@@ -67,3 +69,23 @@ def test_a_step_alone_on_a_deployed_cluster_changes_nothing(deployed: Lab, step:
     assert run.code == 0, run.output
     assert run.changed == {}
     assert run.steps[step]["result"] == "ok"
+
+
+def test_a_controller_without_private_state_keeps_what_the_hub_has(deployed: Lab) -> None:
+    """A job in a throw-away container: nothing is made anew silently, and only what needs a private half would fail."""
+    private = deployed.state / "private"
+    private.rename(deployed.state / "elsewhere")
+    before = deployed.owned()
+    try:
+        run = deployed.playbook("site")
+        assert run.code == 0, run.output
+        assert run.changed == {}
+        assert deployed.owned() == before
+        assert "is not at hand" in run.output
+        assert run.verdict.startswith("the secret reached an attested pod")
+        refused = deployed.playbook("rotate", variables={"coco_rotate": "authority"})
+        assert refused.code != 0
+        assert deployed.owned() == before
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+        (deployed.state / "elsewhere").rename(private)
