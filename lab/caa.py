@@ -1,7 +1,8 @@
-"""lab-caa: stands in for cloud-api-adaptor of OSC 1.11 on Azure. It alone makes pod VMs.
+"""lab-caa: stands in for cloud-api-adaptor on Azure. It alone makes pod VMs.
 
 The lab's cloud is a directory (``LAB_CLOUD``): images that lab-podvm-image made, and one directory a VM. Configuration is
-the environment, read once at the start, as in the real program: a peer-pods-cm edited later changes nothing here.
+the environment, read once at the start, as in the real program: a peer-pods-cm edited later changes nothing here. Which
+OSC release it belongs to says ``LAB_RELEASE``, which lab-node sets by the pinned image.
 """
 
 from __future__ import annotations
@@ -26,21 +27,22 @@ from typing import Any
 from lab import program
 from lab.kube import ApiError, Kube, owner_reference
 from lab.paths import rooted, run_directory, time_scale
+from lab.releases import OSC, Osc
 
 log = logging.getLogger("lab")
 
 NEEDED = ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZURE_SUBNET_ID",
           "AZURE_IMAGE_ID")
 DEFAULT_SIZE = "Standard_DC2as_v5"
-INITDATA_ANNOTATION = "io.katacontainers.config.hypervisor.cc_init_data"
 HYPERVISOR = "io.katacontainers.config.hypervisor."
 # SEV-SNP confidential sizes; the lab's silicon knows no TDX.
 CONFIDENTIAL_SIZE = re.compile(r"^Standard_[DE]C(\d+)c?a(d)?s_(cc_)?v5$")
 RESOURCE = "kata.peerpods.io/vm"
 BOOT_SECONDS = 40
+DEFAULT_RELEASE = "1.11.1"  # of an image that no CSV of the lab pins
 NO_INITDATA = "algorithm = \"sha256\"\nversion = \"0.1.0\"\n\n[data]\n\"aa.toml\" = '''\n'''"
 MAX_USER_DATA = 64 * 1024
-TEE = "azsnpvtpm"
+SSH_KEY = "/root/.ssh/id_rsa.pub"
 
 
 class CreateError(Exception):
@@ -61,8 +63,8 @@ def vcpus(size: str) -> int:
 class Adaptor:
     """The remote hypervisor of one node."""
 
-    def __init__(self, env: dict[str, str], kube: Kube) -> None:
-        self.env, self.kube = env, kube
+    def __init__(self, env: dict[str, str], kube: Kube, release: Osc) -> None:
+        self.env, self.kube, self.release = env, kube, release
         self.cloud = Path(env["LAB_CLOUD"])
         self.run = run_directory(self.cloud.parent)
         self.vms: dict[str, dict[str, str]] = {}
@@ -93,8 +95,13 @@ class Adaptor:
         return default
 
     def initdata(self, annotations: dict[str, str]) -> str:
-        """The initdata for the VM: the pod's, else the global one, else the dummy; always gzip and base64."""
-        text = annotations.get(INITDATA_ANNOTATION) or self.env.get("INITDATA", "")
+        """The initdata for the VM: the pod's, else the global one, else the dummy; gzip and base64.
+
+        Up to 1.9 there is no dummy, and nothing is looked at: whatever was given is handed on, for the guest to refuse.
+        """
+        text = annotations.get(self.release.annotation) or self.env.get("INITDATA", "")
+        if not self.release.gzip_initdata:
+            return text
         if not text:
             return base64.b64encode(gzip.compress(NO_INITDATA.encode(), mtime=0)).decode()
         try:
@@ -106,12 +113,23 @@ class Adaptor:
                               f"{document.get('algorithm')}")
         return text
 
+    def check_key(self) -> None:
+        """The ssh key, which up to 1.10 is read for every VM."""
+        if not self.release.ssh_key:
+            return
+        try:
+            rooted(SSH_KEY).read_bytes()
+        except OSError as error:
+            text = (error.strerror or "not readable").lower()
+            raise CreateError(f"creating an instance : reading ssh public key file: open {SSH_KEY}: {text}") from error
+
     async def create(self, pod: dict[str, Any]) -> dict[str, Any]:
         """Make a VM for a pod and wait for its agent."""
         annotations = pod.get("annotations") or {}
         name = f"podvm-{pod['name'][:40]}-{os.urandom(4).hex()}"
         initdata = self.initdata(annotations)
         size = self.size(annotations)
+        self.check_key()
         image_id = annotations.get(HYPERVISOR + "image") or self.env["AZURE_IMAGE_ID"]
         try:
             image = self.image(image_id)
@@ -137,7 +155,8 @@ class Adaptor:
             "name": name, "size": size, "location": self.env.get("AZURE_REGION", ""),
             "resource_group": self.env["AZURE_RESOURCE_GROUP"], "image": image["id"],
             "confidential": wants_confidential, "pcrs": image["pcrs"], "user_data": {"initdata": initdata},
-            "agent": str(agent), "scratch": str(self.run / f"vm-{short}"), "tee": TEE,
+            "agent": str(agent), "scratch": str(self.run / f"vm-{short}"), "tee": self.release.tee,
+            "osc": self.release.version, "image_policy": image.get("image_policy", ""),
             "silicon_key": self.env["LAB_SILICON_KEY"], "boot_seconds": BOOT_SECONDS * time_scale(),
         }, indent=1))
         environment = {k: v for k, v in os.environ.items() if k in ("PATH", "LAB_HOSTS", "PYTHONPATH", "HOME")}
@@ -239,7 +258,7 @@ async def work() -> None:
             print(f"${name} is NOT set", flush=True)
             sys.exit(1)
     kube = Kube.from_kubeconfig(agent="lab-caa")
-    adaptor = Adaptor(env, kube)
+    adaptor = Adaptor(env, kube, OSC[env.get("LAB_RELEASE") or DEFAULT_RELEASE])
     published = rooted("/run/peerpod/hypervisor.sock")
     published.parent.mkdir(parents=True, exist_ok=True)
     socket = adaptor.run / f"caa-{env['NODE_NAME']}.sock"
@@ -265,4 +284,4 @@ async def work() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(program.main("lab-caa", "cloud-api-adaptor", "OSC 1.11", work))
+    sys.exit(program.main("lab-caa", "cloud-api-adaptor", f"OSC {os.environ.get('LAB_RELEASE') or DEFAULT_RELEASE}", work))

@@ -26,9 +26,11 @@ from aiohttp import web
 
 from lab import program
 from lab.guest_cdh import Attester, GuestError, Hub, api
+from lab.releases import OSC
 
 log = logging.getLogger("lab")
 
+DEFAULT_RELEASE = "1.11.1"
 INITDATA_FILES = ("aa.toml", "cdh.toml", "policy.rego")
 DIGESTS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
 
@@ -56,10 +58,12 @@ class UserDataError(ValueError):
     """User data that process-user-data refuses: the VM never becomes ready."""
 
 
-def process_initdata(encoded: str) -> tuple[dict[str, str], bytes]:
-    """Files and digest of the ``initdata`` user data (base64 of gzip of TOML, cloud-api-adaptor v0.16)."""
+def process_initdata(encoded: str, compressed: bool = True) -> tuple[dict[str, str], bytes]:
+    """Files and digest of the ``initdata`` user data: base64 of gzip of TOML, up to OSC 1.9 base64 of TOML."""
     try:
-        toml = gzip.decompress(base64.b64decode(encoded, validate=True))
+        toml = base64.b64decode(encoded, validate=True)
+        if compressed:
+            toml = gzip.decompress(toml)
     except (ValueError, OSError, EOFError, zlib.error) as error:
         raise UserDataError(f"Error parse initdata: failed to decode: {error}") from error
     try:
@@ -282,17 +286,23 @@ async def boot(directory: Path) -> None:
     vm = json.loads((directory / "vm.json").read_text())
     (directory / "pid").write_text(str(os.getpid()))
     await asyncio.sleep(vm["boot_seconds"])
-    files, digest = process_initdata(vm["user_data"]["initdata"])
+    release = OSC[vm.get("osc", DEFAULT_RELEASE)]
+    initdata = vm["user_data"]["initdata"]
+    files, digest = process_initdata(initdata, release.gzip_initdata) if initdata else ({}, b"")
     peerpod = directory / "run" / "peerpod"
     peerpod.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (peerpod / name).write_text(text)
-    (peerpod / "initdata.digest").write_text(digest.hex())
     pcrs = {int(index): bytes.fromhex(value) for index, value in vm["pcrs"].items()}
-    pcrs[8] = extend(bytes(32), digest)
-    log.info("initdata digest %s, PCR 8 %s", digest.hex(), pcrs[8].hex())
+    pcrs[8] = bytes(32)
+    if digest:
+        (peerpod / "initdata.digest").write_text(digest.hex())
+        pcrs[8] = extend(bytes(32), digest)
+    log.info("initdata digest %s, PCR 8 %s", digest.hex() or "(no initdata)", pcrs[8].hex())
     silicon_key = Path(vm["silicon_key"]).read_bytes() if vm["confidential"] else None
-    hub = Hub(files.get("aa.toml"), files.get("cdh.toml"), Attester(silicon_key, pcrs, vm["tee"]))
+    hub = Hub(files.get("aa.toml"), files.get("cdh.toml"), Attester(silicon_key, pcrs, vm["tee"]),
+              release.protocol, vm.get("image_policy", ""))
+    log.info("guest components of OSC %s, KBS protocol %s", release.version, release.protocol)
     policy = AgentPolicy(files.get("policy.rego", DEFAULT_POLICY))
 
     scratch = Path(vm["scratch"])
@@ -322,5 +332,6 @@ if __name__ == "__main__":
     options = argparse.ArgumentParser()
     options.add_argument("--vm", required=True, type=Path)
     vm_directory: Path = options.parse_args().vm
-    sys.exit(program.main("lab-guest", "a pod VM with kata agent and guest components", "OSC 1.11",
+    version = json.loads((vm_directory / "vm.json").read_text()).get("osc", DEFAULT_RELEASE)
+    sys.exit(program.main("lab-guest", "a pod VM with kata agent and guest components", f"OSC {version}",
                           lambda: boot(vm_directory)))

@@ -1,4 +1,7 @@
-"""Attestation agent, confidential data hub and api-server-rest of a pod VM (guest components of OSC 1.11, protocol 0.4.0)."""
+"""Attestation agent, confidential data hub and api-server-rest of a pod VM (guest components of the OSC release).
+
+They speak one version of the KBS protocol, whose exact number a KBS asks for: 0.1.1 (OSC 1.9), 0.2.0 (1.10), 0.4.0 (1.11 on).
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,16 @@ import logging
 import socket
 import ssl
 import tomllib
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import keywrap, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes, keywrap, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from lab import silicon
@@ -24,7 +29,6 @@ from lab.paths import resolve
 
 log = logging.getLogger("lab")
 
-PROTOCOL = "0.4.0"
 RETRIES = 3
 
 
@@ -57,8 +61,18 @@ class LabResolver(AbstractResolver):
         return None
 
 
-class TeeKey:
+class TeeKey(Protocol):
     """The key pair that the evidence binds and the answers are encrypted to."""
+
+    jwk: dict[str, str]
+
+    def pem(self) -> str: ...
+
+    def decrypt(self, jwe: dict[str, str]) -> bytes: ...
+
+
+class EcKey:
+    """From 0.2.0: EC P-256."""
 
     def __init__(self) -> None:
         self.private = ec.generate_private_key(ec.SECP256R1())
@@ -89,6 +103,64 @@ class TeeKey:
         return AESGCM(cek).decrypt(unb64url(jwe["iv"]), unb64url(jwe["ciphertext"]) + unb64url(jwe["tag"]), aad)
 
 
+class RsaKey:
+    """0.1.x: RSA, with the answers of that protocol (header as plain JSON and not bound, tag at the end of the content)."""
+
+    def __init__(self) -> None:
+        self.private = rsa.generate_private_key(65537, 2048)
+        numbers = self.private.public_key().public_numbers()
+        self.jwk = {"kty": "RSA", "alg": "RSA1_5", "n": b64url(numbers.n.to_bytes(256, "big")), "e": "AQAB"}
+
+    def pem(self) -> str:
+        return self.private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL,
+                                          serialization.NoEncryption()).decode()
+
+    def decrypt(self, jwe: dict[str, str]) -> bytes:
+        """The content of an answer; ``tag`` must be a text, which does not matter."""
+        header = json.loads(jwe["protected"])
+        if not isinstance(jwe["tag"], str):
+            raise TypeError("tag is no string")
+        wrapped = unb64url(jwe["encrypted_key"])
+        if header["alg"] == "RSA1_5":
+            cek = self.private.decrypt(wrapped, padding.PKCS1v15())
+        elif header["alg"] == "RSA-OAEP":
+            cek = self.private.decrypt(wrapped, padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None))
+        else:
+            raise ValueError(f"unsupported algorithm {header['alg']}")
+        return AESGCM(cek).decrypt(unb64url(jwe["iv"]), unb64url(jwe["ciphertext"]), None)
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of the KBS protocol, as its clients speak it."""
+
+    number: str
+    hashes: tuple[str, ...]
+    key: Callable[[], TeeKey]
+    composite: bool  # runtime data, init data and additional evidence, else key and evidence only
+
+    def bound(self, nonce: str, jwk: dict[str, str]) -> bytes:
+        """The report data."""
+        runtime = {"nonce": nonce, "tee-pubkey": jwk}
+        value = {"additional-evidence": "", **runtime} if self.composite else runtime
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha384(text.encode()).digest()
+
+    def message(self, nonce: str, jwk: dict[str, str], evidence: dict[str, Any]) -> dict[str, Any]:
+        """The body of /attest."""
+        if not self.composite:
+            return {"tee-pubkey": jwk, "tee-evidence": evidence}
+        return {"init-data": None, "runtime-data": {"nonce": nonce, "tee-pubkey": jwk},
+                "tee-evidence": {"primary_evidence": evidence, "additional_evidence": ""}}
+
+
+VERSIONS = {version.number: version for version in (
+    Version("0.1.1", ("sha256", "sha384", "sha512"), RsaKey, False),
+    Version("0.2.0", ("sha256", "sha384", "sha512"), EcKey, False),
+    Version("0.4.0", ("sha256", "sha384", "sha512", "sm3"), EcKey, True),
+)}
+
+
 class Attester:
     """Evidence of this VM; none where the VM is not confidential."""
 
@@ -104,15 +176,20 @@ class Attester:
 class Hub:
     """The data hub with its attestation agent."""
 
-    def __init__(self, aa: str | None, cdh: str | None, attester: Attester) -> None:
-        self.attester = attester
+    def __init__(self, aa: str | None, cdh: str | None, attester: Attester, protocol: str = "0.4.0",
+                 image_policy: str = "") -> None:
+        self.attester, self.version, self.image_policy = attester, VERSIONS[protocol], image_policy
         self.aa = tomllib.loads(aa) if aa else {}
         self.cdh = tomllib.loads(cdh) if cdh else {}
         self.token: tuple[str, TeeKey] | None = None
 
     @property
     def image(self) -> dict[str, Any]:
-        return dict(self.cdh.get("image", {}))
+        """``[image]`` of cdh.toml; the policy baked into the VM's image (OSC 1.9 and older) where that names none."""
+        given = dict(self.cdh.get("image", {}))
+        if self.image_policy and not {"image_security_policy_uri", "image_security_policy"} & given.keys():
+            given["image_security_policy_uri"] = self.image_policy
+        return given
 
     def _session(self, certificate: str | None) -> aiohttp.ClientSession:
         context = ssl.create_default_context()
@@ -130,19 +207,14 @@ class Hub:
         if not kbs:
             raise GuestError("Attestation Agent client error: ttrpc request error",
                              "no [token_configs.kbs] in aa.toml")
-        url, key = kbs["url"].rstrip("/") + "/kbs/v0", TeeKey()
+        url, key = kbs["url"].rstrip("/") + "/kbs/v0", self.version.key()
         async with self._session(kbs.get("cert")) as session:
-            request = {"version": PROTOCOL, "tee": self.attester.tee,
-                       "extra-params": {"supported-hash-algorithms": ["sha256", "sha384", "sha512", "sm3"]}}
+            request = {"version": self.version.number, "tee": self.attester.tee,
+                       "extra-params": {"supported-hash-algorithms": list(self.version.hashes)}}
             challenge = await self._post(session, f"{url}/auth", request)
-            bound = {"additional-evidence": "", "nonce": challenge["nonce"], "tee-pubkey": key.jwk}
-            canonical = json.dumps(bound, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-            evidence = self.attester.evidence(hashlib.sha384(canonical).digest())
-            answer = await self._post(session, f"{url}/attest", {
-                "init-data": None,
-                "runtime-data": {"nonce": challenge["nonce"], "tee-pubkey": key.jwk},
-                "tee-evidence": {"primary_evidence": evidence, "additional_evidence": ""},
-            })
+            nonce = challenge["nonce"]
+            evidence = self.attester.evidence(self.version.bound(nonce, key.jwk))
+            answer = await self._post(session, f"{url}/attest", self.version.message(nonce, key.jwk, evidence))
         log.info("attestation agent: token obtained from %s", url)
         return answer["token"], key
 

@@ -20,6 +20,7 @@ from lab.node_container import Container, StartError
 from lab.node_env import expand
 from lab.node_process import Process, base_environment, entered, rotate, signal_group
 from lab.node_volumes import mount, mounts
+from lab.releases import release_of
 
 if TYPE_CHECKING:
     from lab.node_pod import PodWorker
@@ -108,6 +109,8 @@ class HostSandbox:
             "LAB_POD_NAMESPACE": meta["namespace"], "LAB_POD_NAME": meta["name"], "LAB_NODE_NAME": worker.node.name,
             "KUBECONFIG": str(worker.directory / "kubeconfig"),
         }
+        if release := release_of(container.spec["image"]):
+            env["LAB_RELEASE"] = release
         for device in program.devices:
             name, path = runtime.DEVICES[device]
             env[name] = str(settings.state / path)

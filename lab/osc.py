@@ -1,4 +1,4 @@
-"""lab-osc: stand-in for the sandboxed containers operator 1.11 (MachineConfig mode, peer pods on Azure).
+"""lab-osc: stand-in for the sandboxed containers operator (MachineConfig mode, peer pods on Azure).
 
 One pass over the KataConfig as reference/operators.md 3.1 orders it. Status is written at the end of a pass, on the
 install path only when nothing failed: a missing ConfigMap or Secret shows in the log and nowhere else.
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from lab import osc_install, osc_remove
 from lab.kube import ApiError, Controller, Kube
-from lab.osc_objects import RUNTIME_CLASSES, RUNTIMECLASS_FINALIZER, Settings, runtime_log_level
+from lab.osc_objects import RUNTIMECLASS_FINALIZER, Settings, runtime_log_level
 from lab.osc_pass import KATA_API, MCO_API, Pass
 from lab.osc_serving import Object, allowed, denied, errored, serve
 from lab.osc_state import MC, Invalid, annotation, condition, labels_of, pods_of_classes
@@ -44,16 +44,27 @@ class Operator:
         self.controller.watch("v1", "Node", self._node_changed)
         self.controller.watch("v1", "ConfigMap", self._everyone, namespace=settings.namespace,
                               field_selector="metadata.name=osc-feature-gates")
+        if settings.release.rolls_caa:
+            self.inputs = Controller(kube, "peer-pods-cm", self._inputs_changed)
+            self.inputs.watch("v1", "ConfigMap", namespace=settings.namespace, field_selector="metadata.name=peer-pods-cm")
         self.classes.watch("node.k8s.io/v1", "RuntimeClass")
 
     async def run(self) -> None:
         """Watch, reconcile and serve until cancelled."""
-        await asyncio.gather(self.controller.run(), self.classes.run(), serve({VALIDATE: self.validate}))
+        watching = [self.controller.run(), self.classes.run()]
+        if self.settings.release.rolls_caa:
+            watching.append(self.inputs.run())
+        await asyncio.gather(*watching, serve({VALIDATE: self.validate}))
 
     # What wakes a reconciliation
 
     def _everyone(self, _obj: Object) -> Iterable[str]:
         return list(self.controller.store["KataConfig"])
+
+    async def _inputs_changed(self, _name: str) -> float | None:
+        """peer-pods-cm was edited: look at the KataConfig again."""
+        self.controller.enqueue(*self.controller.store["KataConfig"])
+        return None
 
     def _pool_changed(self, pool: Object) -> Iterable[str]:
         return self._everyone(pool) if pool["metadata"]["name"] in ("kata-oc", "worker", "master") else []
@@ -150,7 +161,7 @@ class Operator:
     # Runtime classes stay until no pod needs them
 
     async def _protect_classes(self) -> None:
-        for name in RUNTIME_CLASSES:
+        for name in self.settings.release.runtime_classes if self.settings.release.class_finalizer else ():
             found = await self.kube.get("node.k8s.io/v1", "RuntimeClass", name)
             if found and not found["metadata"].get("deletionTimestamp"):
                 finalizers = found["metadata"].get("finalizers") or []
@@ -183,7 +194,7 @@ def settings_of(environment: dict[str, str], version: str) -> Settings:
         images={name[len(prefix):]: value for name, value in environment.items() if name.startswith(prefix)},
         extension=environment.get("SANDBOXED_CONTAINERS_EXTENSION") or "sandboxed-containers",
         provider_override=environment.get("PROVIDER_OVERRIDE", ""),
-        copy_container=OSC[version].copy_container,
+        release=OSC[version],
     )
 
 

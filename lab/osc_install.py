@@ -27,6 +27,7 @@ from lab.paths import time_scale
 
 log = logging.getLogger("lab")
 Object = dict[str, Any]
+GATES = "osc-feature-gates"
 
 IMAGE_MESSAGES = {
     "create": {"running": "Creating Pod VM Image", "completed": "Created Pod VM Image",
@@ -44,7 +45,7 @@ IMAGE_REASONS = {
 
 async def feature_gates(work: Pass) -> None:
     """What the gate ``confidential`` decides, in every pass and before any node work."""
-    confidential = gate_on(await work.namespaced("ConfigMap", "osc-feature-gates"), "confidential")
+    confidential = gate_on(await work.namespaced("ConfigMap", GATES), "confidential")
     if not work.peer_pods:
         if confidential:
             log.error("no TEE platform labels found (expected the node labels of NFD)")
@@ -58,9 +59,22 @@ async def feature_gates(work: Pass) -> None:
     if config is None:
         log.info("peer-pods-cm is not there, feature gate confidential=%s not written to it", confidential)
         return
-    changed = gated_peer_pods(config, confidential)
+    changed = gated_peer_pods(config, confidential, work.settings.release.gate_owns_initdata)
     if changed:
         await work.kube.replace(changed)
+
+
+async def check_deployment_mode(work: Pass) -> None:
+    """Key ``deploymentMode`` of the gates: unknown values mean the default. Raises :class:`Invalid` for DaemonSet."""
+    if not work.settings.release.deployment_mode:
+        return
+    gates = await work.namespaced("ConfigMap", GATES)
+    mode = ((gates or {}).get("data") or {}).get("deploymentMode") or "DaemonSetFallback"
+    if mode == "DaemonSet":
+        raise Invalid("lab-osc works by MachineConfig only · osc-feature-gates asks for deploymentMode DaemonSet · set it to "
+                      "MachineConfig or DaemonSetFallback")
+    if mode not in ("MachineConfig", "DaemonSetFallback"):
+        log.error("invalid deploymentMode %r, using DaemonSetFallback", mode)
 
 
 async def provider(work: Pass) -> str:
@@ -84,6 +98,10 @@ async def install(work: Pass) -> float | None:
     if work.spec.get("checkNodeEligibility") and not any(labels_of(n).get(NFD) == "true" for n in work.nodes):
         log.error("no Nodes with required labels found. Is NFD running?")
         return 20 * time_scale()
+    await check_deployment_mode(work)
+    if work.peer_pods and work.settings.release.machine_configs:
+        for config in make.remote_configs(work.pool_name):
+            await work.kube.ensure(config)
     await _add_finalizer(work)
     started = await _machine_config(work)
     if started:
@@ -100,7 +118,9 @@ async def install(work: Pass) -> float | None:
         return None
     if condition(work.status)[1] in ("Installing", "Updating", "Failed"):
         work.set("False")
-    await _runtime_class(work, "kata")
+    for name in work.settings.release.runtime_classes:
+        if name != "kata-remote":
+            await _runtime_class(work, name)
     await work.kube.ensure(make.security_context_constraints())
     await work.kube.ensure(make.monitor(work.settings, work.node_label, work.owner))
     if work.peer_pods:
@@ -153,7 +173,7 @@ def _mco_done(work: Pass) -> bool:
 
 
 async def _runtime_class(work: Pass, name: str) -> None:
-    await work.kube.ensure(make.runtime_class(name, work.node_label, work.owner))
+    await work.kube.ensure(make.runtime_class(work.settings, name, work.node_label, work.owner))
     work.add_class(name)
 
 
@@ -181,7 +201,13 @@ async def _peer_pods(work: Pass) -> float | None:
 
 async def _write_caa(work: Pass) -> None:
     """The DaemonSet is written whole in every pass: hand-made changes of its template do not last."""
-    wanted = make.caa_daemonset(work.settings, work.node_label, work.owner)
+    version = ""
+    if work.settings.release.rolls_caa:
+        config = await work.namespaced("ConfigMap", "peer-pods-cm")
+        if config is None:
+            raise Invalid("peer pod configmap peer-pods-cm missing")
+        version = config["metadata"]["resourceVersion"]
+    wanted = make.caa_daemonset(work.settings, work.node_label, work.owner, version)
     found = await work.kube.get("apps/v1", "DaemonSet", make.CAA, work.settings.namespace)
     if found is None:
         await work.kube.create(wanted)

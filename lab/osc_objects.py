@@ -1,4 +1,4 @@
-"""Objects that the sandboxed containers operator 1.11 makes, as functions of their inputs (reference/operators.md 3, 4)."""
+"""Objects that the sandboxed containers operator makes, as functions of their inputs (reference/operators.md 3, 4)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import gzip
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.releases import OSC_NAMESPACE, STAND_IN
+from lab.bundles.parts import bound_token
+from lab.releases import OSC, OSC_NAMESPACE, STAND_IN, Osc
 
 Object = dict[str, Any]
 
@@ -27,8 +28,8 @@ SCC = "sandboxed-containers-operator-scc"
 CREATE_JOB = "osc-podvm-image-creation"
 DELETE_JOB = "osc-podvm-image-deletion"
 IMAGE_CM = "azure-podvm-image-cm"
-# Overhead of the runtime classes: (handler, cpu, memory), 1.9 and newer.
-RUNTIME_CLASSES = {"kata": ("250m", "350Mi"), "kata-remote": ("250m", "120Mi")}
+# Overhead of the runtime classes: cpu, memory, 1.9 and newer; that of kata-nvidia-gpu is assumed.
+RUNTIME_CLASSES = {"kata": ("250m", "350Mi"), "kata-nvidia-gpu": ("250m", "350Mi"), "kata-remote": ("250m", "120Mi")}
 
 # What the operator puts into INITDATA while the confidential gate is off: a document without any key broker.
 DEFAULT_INITDATA_TOML = b'''algorithm = "sha384"
@@ -58,7 +59,7 @@ class Settings:
     images: dict[str, str] = field(default_factory=dict)  # KATA_MONITOR, CAA, PEERPODS_WEBHOOK, PODVM_BUILDER …
     extension: str = "sandboxed-containers"
     provider_override: str = ""
-    copy_container: bool = True
+    release: Osc = OSC["1.11.1"]
 
 
 def _meta(name: str, namespace: str | None = None, owner: Object | None = None, **more: Any) -> Object:
@@ -81,6 +82,32 @@ def machine_config(kataconfig: str, pool: str, extension: str) -> Object:
     }
 
 
+REMOTE_CONFIGS = ("50-kata-remote", "40-worker-kata-remote-config")
+
+
+def remote_configs(pool: str) -> list[Object]:
+    """MachineConfigs that bring CRI-O's handler and kata's configuration for peer pods (1.10 and older)."""
+    files = {
+        "50-kata-remote": ("/etc/crio/crio.conf.d/50-kata-remote",
+                           '[crio.runtime.runtimes.kata-remote]\nruntime_type = "vm"\n'),
+        "40-worker-kata-remote-config": ("/opt/kata/configuration-remote.toml",
+                                         "[runtime]\ncreate_container_timeout = 900\n"),
+    }
+    found: list[Object] = []
+    for name in REMOTE_CONFIGS:
+        path, text = files[name]
+        source = f"data:text/plain;charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
+        content = {"path": path, "mode": 420, "contents": {"source": source}}
+        labels = {"machineconfiguration.openshift.io/role": pool, "app": "peerpodconfig-openshift"}
+        found.append({
+            "apiVersion": "machineconfiguration.openshift.io/v1",
+            "kind": "MachineConfig",
+            "metadata": _meta(name, labels=labels),
+            "spec": {"config": {"ignition": {"version": "3.2.0"}, "storage": {"files": [content]}}},
+        })
+    return found
+
+
 def machine_config_pool() -> Object:
     """Pool ``kata-oc``: nodes with the role label, configuration of workers plus its own. It has no owner."""
     return {
@@ -98,13 +125,16 @@ def machine_config_pool() -> Object:
     }
 
 
-def runtime_class(name: str, node_label: str, owner: Object) -> Object:
-    """RuntimeClass ``kata`` or ``kata-remote``."""
+def runtime_class(settings: Settings, name: str, node_label: str, owner: Object) -> Object:
+    """A RuntimeClass of the release; its handler has its name."""
     cpu, memory = RUNTIME_CLASSES[name]
+    meta = _meta(name, owner=owner)
+    if settings.release.class_finalizer:
+        meta["finalizers"] = [RUNTIMECLASS_FINALIZER]
     return {
         "apiVersion": "node.k8s.io/v1",
         "kind": "RuntimeClass",
-        "metadata": _meta(name, owner=owner, finalizers=[RUNTIMECLASS_FINALIZER]),
+        "metadata": meta,
         "handler": name,
         "overhead": {"podFixed": {"cpu": cpu, "memory": memory}},
         "scheduling": {"nodeSelector": {node_label: ""}},
@@ -173,8 +203,11 @@ def monitor(settings: Settings, node_label: str, owner: Object) -> Object:
     }
 
 
-def caa_daemonset(settings: Settings, node_label: str, owner: Object) -> Object:
-    """DaemonSet ``osc-caa-ds``: the whole of peer-pods-secret and peer-pods-cm becomes its environment."""
+def caa_daemonset(settings: Settings, node_label: str, owner: Object, config_version: str = "") -> Object:
+    """DaemonSet ``osc-caa-ds``: the whole of peer-pods-secret and peer-pods-cm becomes its environment.
+
+    With ``config_version``, the resourceVersion of peer-pods-cm, an edit of that ConfigMap rolls the pods.
+    """
     labels = {"name": CAA}
     container = {
         "name": "caa-pod",
@@ -205,7 +238,10 @@ def caa_daemonset(settings: Settings, node_label: str, owner: Object) -> Object:
             "selector": {"matchLabels": labels},
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
             "template": {
-                "metadata": {"labels": labels},
+                "metadata": {
+                    "labels": labels,
+                    **({"annotations": {"peer-pods-cm/version": config_version}} if config_version else {}),
+                },
                 "spec": {
                     "serviceAccountName": "default",
                     "hostNetwork": True,
@@ -259,7 +295,7 @@ def image_config_map(settings: Settings, cluster_id: str, owner: Object) -> Obje
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _meta(IMAGE_CM, settings.namespace, owner),
+        "metadata": _meta(IMAGE_CM, settings.namespace, owner if settings.release.owns_image_config else None),
         "data": data,
     }
 
@@ -269,8 +305,9 @@ def image_job(settings: Settings, action: str, cluster_id: str, image_id: str = 
     variables = {
         "IMAGE_GALLERY_NAME": gallery_name(cluster_id),
         "IMAGE_VERSION": image_version(cluster_id),
-        "PODVM_IMAGE_URI": f"oci::{settings.images['PODVM_OCI']}",
     }
+    if settings.release.oci_image:
+        variables["PODVM_IMAGE_URI"] = f"oci::{settings.images['PODVM_OCI']}"
     if action == "delete":
         variables["IMAGE_ID"] = image_id
     mounts: list[Object] = [
@@ -281,9 +318,13 @@ def image_job(settings: Settings, action: str, cluster_id: str, image_id: str = 
         {"name": "auth-json-volume", "secret": {"secretName": "auth-json-secret"}},
         {"name": "ssh-key-secret", "secret": {"secretName": "ssh-key-secret", "optional": True, "defaultMode": 0o600}},
     ]
+    if settings.release.job_token:
+        mount, volume = bound_token()
+        mounts.append(mount)
+        volumes.append(volume)
     command = {"create": ["/podvm-builder.sh", "create"], "delete": ["/podvm-builder.sh", "delete", "-f", "-g"]}[action]
     pod: Object = {"restartPolicy": "Never", "volumes": volumes}
-    if action == "create" and settings.copy_container:
+    if action == "create" and settings.release.copy_container:
         volumes.append({"name": "payload", "emptyDir": {}})
         mounts.append({"name": "payload", "mountPath": "/payload"})
         pod["initContainers"] = [

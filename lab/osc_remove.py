@@ -46,6 +46,9 @@ async def remove(work: Pass) -> float | None:
     await _delete(work, "apps/v1", "DaemonSet", make.MONITOR)
     if work.peer_pods:
         await _delete(work, "apps/v1", "DaemonSet", make.CAA)
+        if work.settings.release.machine_configs:
+            for name in make.REMOTE_CONFIGS:
+                await work.kube.delete(MCO_API, "MachineConfig", name)
         await _delete(work, "apps/v1", "Deployment", make.WEBHOOK)
         await _delete(work, "v1", "Service", make.WEBHOOK_SERVICE)
         await work.kube.delete("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration",

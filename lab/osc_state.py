@@ -180,24 +180,24 @@ def set_condition(status: Object, value: str, reason: str = "", message: str = "
 
 
 def gate_on(gates: Object | None, name: str) -> bool:
-    """Is a feature gate on: only the literal ``true`` counts up to 1.12."""
+    """Is a feature gate on: only the literal ``true`` counts; what 1.13 takes besides is not known."""
     return ((gates or {}).get("data") or {}).get(name) == "true"
 
 
-def gated_peer_pods(config: Object | None, confidential: bool) -> Object | None:
+def gated_peer_pods(config: Object | None, confidential: bool, owns_initdata: bool = True) -> Object | None:
     """``peer-pods-cm`` as the feature gate leaves it, or None where nothing changes.
 
-    The gate owns DISABLECVM. Off, it also puts its default document into INITDATA over the user's; on, it takes away
-    INITDATA only where that is the default.
+    The gate owns DISABLECVM. With ``owns_initdata`` (1.11 and newer) it also, off, puts its default document into INITDATA
+    over the user's; on, it takes away INITDATA only where that is the default.
     """
     if config is None:
         return None
     changed = copy.deepcopy(config)
     data = changed.setdefault("data", None) or {}
     data["DISABLECVM"] = "false" if confidential else "true"
-    if not confidential:
+    if owns_initdata and not confidential:
         data["INITDATA"] = DEFAULT_INITDATA
-    elif data.get("INITDATA") == DEFAULT_INITDATA:
+    elif owns_initdata and data.get("INITDATA") == DEFAULT_INITDATA:
         del data["INITDATA"]
     changed["data"] = data
     return changed if changed != config else None

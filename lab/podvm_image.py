@@ -1,7 +1,8 @@
 """lab-podvm-image: what runs in the pods of the image jobs (reference/operators.md 3.5).
 
 ``create`` makes a gallery image in the lab's cloud, a file below ``LAB_CLOUD``/images, and writes its id into
-``peer-pods-cm``; ``delete`` takes both away again. Anything else is the init container that copies the payload.
+``peer-pods-cm``; ``delete`` takes both away again. Anything else is the init container that copies the payload, of which the
+image is built where the job gets no ``PODVM_IMAGE_URI`` (1.9 and older).
 """
 
 from __future__ import annotations
@@ -16,17 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from lab.kube import ApiError, Kube
-from lab.paths import time_scale
+from lab.paths import rooted, time_scale
 from lab.program import log, main
-from lab.releases import RELEASES, pinned
+from lab.releases import OSC, Osc, pinned, release_of
 
 Environment = dict[str, str]
 CREDENTIALS = ("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID")
 NEEDED = ("AZURE_SUBSCRIPTION_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID", "AZURE_RESOURCE_GROUP",
-          "AZURE_REGION", "IMAGE_GALLERY_NAME", "IMAGE_DEFINITION_NAME", "IMAGE_VERSION", "PODVM_IMAGE_URI")
+          "AZURE_REGION", "IMAGE_GALLERY_NAME", "IMAGE_DEFINITION_NAME", "IMAGE_VERSION")
 GUID = re.compile(r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
 ANNOTATIONS = ("LATEST_IMAGE_ID", "IMAGE_GALLERY_NAME")
 CREATE_SECONDS, DELETE_SECONDS = 100, 30
+PAYLOAD = "/payload/podvm-binaries.tar.gz"
+DEFAULT_RELEASE = "1.11.1"  # of an image that no CSV of the lab pins
 
 
 class Failed(Exception):
@@ -42,7 +45,8 @@ def check(environment: Environment) -> None:
     """The script's checks before it does anything. Raises :class:`Failed`."""
     if environment.get("CLOUD_PROVIDER") != "azure":
         raise Failed("CLOUD_PROVIDER is empty or not set to azure")
-    for name in NEEDED:
+    release = OSC[environment.get("LAB_RELEASE") or DEFAULT_RELEASE]
+    for name in (*NEEDED, *(("PODVM_IMAGE_URI",) if release.oci_image else ())):
         if not environment.get(name):
             raise Failed(f"{name} is empty")
     if not all(GUID.match(environment[name]) for name in CREDENTIALS if name != "AZURE_CLIENT_SECRET"):
@@ -63,22 +67,40 @@ def image_file(cloud: Path, identity: str) -> Path:
     return cloud / "images" / f"{hashlib.sha256(identity.encode()).hexdigest()[:8]}.json"
 
 
-def pcrs_of(uri: str) -> dict[int, str]:
-    """The measurements of the pod VM image that a reference names. Raises :class:`Failed` for an unknown one."""
-    reference = uri.removeprefix("oci::")
-    for release in RELEASES.values():
-        if any(reference == pinned("podvm-oci", version) for version in release.osc_index):
-            return release.pcrs
-    raise Failed(f"Failed to get the pod VM image {reference}: manifest unknown")
+def source_of(environment: Environment) -> Osc:
+    """The release whose pod VM image is built. Raises :class:`Failed` for an unknown one."""
+    uri = environment.get("PODVM_IMAGE_URI", "")
+    if uri:
+        reference = uri.removeprefix("oci::")
+        release = OSC.get(release_of(reference))
+        if release is None or not release.pcrs or reference != pinned("podvm-oci", release.version):
+            raise Failed(f"Failed to get the pod VM image {reference}: manifest unknown")
+        return release
+    try:
+        return OSC[rooted(PAYLOAD).read_text().strip()]
+    except (OSError, KeyError) as error:
+        raise Failed(f"Failed to unpack the payload {PAYLOAD}: {error}") from error
+
+
+def copy_payload(environment: Environment) -> None:
+    """The init container: the payload, here the release's name, for the container after it."""
+    target = rooted(PAYLOAD)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text((environment.get("LAB_RELEASE") or DEFAULT_RELEASE) + "\n")
+    log.info("payload copied")
 
 
 def image_of(environment: Environment) -> dict[str, Any]:
     """The image that ``create`` makes: confidential when the image ConfigMap says so at this moment."""
-    return {
+    release = source_of(environment)
+    image: dict[str, Any] = {
         "id": image_id(environment),
         "confidential": environment.get("CONFIDENTIAL_COMPUTE_ENABLED") == "yes",
-        "pcrs": {str(number): value for number, value in pcrs_of(environment["PODVM_IMAGE_URI"]).items()},
+        "pcrs": {str(number): value for number, value in release.pcrs.items()},
     }
+    if release.image_policy:
+        image["image_policy"] = release.image_policy
+    return image
 
 
 async def _progress(steps: list[tuple[str, float]]) -> None:
@@ -146,7 +168,7 @@ async def work() -> None:
     environment = dict(os.environ)
     action = action_of(sys.argv[1:])
     if action == "copy":
-        log.info("payload copied")
+        copy_payload(environment)
         return
     kube = Kube.from_kubeconfig(agent="lab-podvm-image")
     try:
@@ -159,4 +181,5 @@ async def work() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main("lab-podvm-image", "the pod VM image builder", "OSC 1.11", work))
+    sys.exit(main("lab-podvm-image", "the pod VM image builder",
+                  f"OSC {os.environ.get('LAB_RELEASE') or DEFAULT_RELEASE}", work))

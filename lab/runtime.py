@@ -43,9 +43,13 @@ PROGRAMS: dict[str, Program] = {
     IMAGES["podvm-builder"]: _module("lab.podvm_image", "cloud"),
     IMAGES["podvm-payload"]: _module("lab.podvm_image"),
     IMAGES["podvm-oci"]: _module("lab.podvm_image"),
+    IMAGES["kube-rbac-proxy"]: _IDLE,
     IMAGES["trustee-operator"]: _module("lab.trustee_operator"),
+    IMAGES["trustee-operator"] + " secret-converter": _module("lab.secret_converter"),
     IMAGES["trustee"]: _module("lab.kbs", "silicon_public"),
 }
+for _name in ("trustee-operator", "trustee"):
+    PROGRAMS[IMAGES[f"{_name}-preview"]] = PROGRAMS[IMAGES[_name]]
 
 # Images with a shell of their own: what a pod VM runs; as an ordinary pod, a process of this machine.
 GUEST_IMAGES: set[str] = {IMAGES["ubi"], IMAGES["ubi-minimal"], IMAGES["hello-openshift"]}

@@ -1,4 +1,4 @@
-"""What a fresh OpenShift 4.20 installation on Azure looks like through its API."""
+"""What a fresh OpenShift installation on Azure looks like through its API."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 Object = dict[str, Any]
 
-OPENSHIFT = "4.20.8"
 REGION = "eastus"
 SUBSCRIPTION = "6f3a1c52-0b7d-4f0e-9a55-2d4c8e1b7a10"
 TENANT = "9d1e4b7c-55aa-4c1e-8f0b-7a6e3c2d1f00"
@@ -86,8 +85,8 @@ def nodes(cluster: str, number: int) -> list[Object]:
     return found
 
 
-def objects(cluster: str) -> list[tuple[Object, Object | None]]:
-    """(object, status) in the order of creation."""
+def objects(cluster: str, openshift: str) -> list[tuple[Object, Object | None]]:
+    """(object, status) in the order of creation, of the OpenShift version named."""
     found: list[tuple[Object, Object | None]] = [
         (_object("v1", "Namespace", namespace), None) for namespace in NAMESPACES
     ]
@@ -116,15 +115,15 @@ def objects(cluster: str) -> list[tuple[Object, Object | None]]:
         "networkType": "OVNKubernetes"}))
     stamp = "2026-10-01T08:00:00Z"
     add(_object("config.openshift.io/v1", "ClusterVersion", "version", spec={
-        "clusterID": CLUSTER_ID, "channel": "stable-4.20"}), {
-        "desired": {"version": OPENSHIFT, "image": f"quay.io/openshift-release-dev/ocp-release:{OPENSHIFT}-x86_64"},
-        "history": [{"state": "Completed", "version": OPENSHIFT, "startedTime": stamp, "completionTime": stamp,
-                     "image": f"quay.io/openshift-release-dev/ocp-release:{OPENSHIFT}-x86_64", "verified": False}],
+        "clusterID": CLUSTER_ID, "channel": f"stable-{openshift.rpartition('.')[0]}"}), {
+        "desired": {"version": openshift, "image": f"quay.io/openshift-release-dev/ocp-release:{openshift}-x86_64"},
+        "history": [{"state": "Completed", "version": openshift, "startedTime": stamp, "completionTime": stamp,
+                     "image": f"quay.io/openshift-release-dev/ocp-release:{openshift}-x86_64", "verified": False}],
         "observedGeneration": 1, "versionHash": "lab", "availableUpdates": [],
         "conditions": [
-            {"type": "Available", "status": "True", "lastTransitionTime": stamp, "message": f"Done applying {OPENSHIFT}"},
+            {"type": "Available", "status": "True", "lastTransitionTime": stamp, "message": f"Done applying {openshift}"},
             {"type": "Progressing", "status": "False", "lastTransitionTime": stamp,
-             "message": f"Cluster version is {OPENSHIFT}"},
+             "message": f"Cluster version is {openshift}"},
         ]})
     add(_object("v1", "ConfigMap", "cloud-conf", "openshift-cloud-controller-manager",
                 data={"cloud.conf": json.dumps(cloud_conf(cluster), indent=1)}))

@@ -155,7 +155,8 @@ def up(state: Path, releases: dict[str, str]) -> None:
         digest = seed_digest(programs)
 
         def start(cluster: Cluster) -> None:
-            cache = build.cache_root() / f"seed-{digest}" / cluster.name
+            openshift = RELEASES[releases[cluster.name]].openshift
+            cache = build.cache_root() / f"seed-{digest}" / openshift / cluster.name
             fresh = not (cache / ".complete").exists()
             if not fresh:
                 shutil.copytree(cache / "etcd", cluster.directory / "etcd")
@@ -268,7 +269,8 @@ async def seed_cluster(cluster: Cluster, crds: list[dict[str, Any]]) -> None:
                 await kube.ensure(obj)
 
         await asyncio.gather(*(create({**crd, "apiVersion": "apiextensions.k8s.io/v1"}) for crd in crds))
-        for obj, status in seed.objects(cluster.name):
+        release = RELEASES[(cluster.directory / "release").read_text()]
+        for obj, status in seed.objects(cluster.name, release.openshift):
             made = await ensure_served(kube, obj)
             if status is not None:
                 await kube.patch_status(made, status)

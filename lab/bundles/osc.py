@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lab.bundles.osc_crds import kataconfig, peerpod
-from lab.bundles.parts import FULL, csv, env, namespaced_permissions, owned, resources, rule
+from lab.bundles.parts import FULL, bound_token, csv, env, namespaced_permissions, owned, resources, rule
 from lab.releases import OSC_NAMESPACE, Osc, pinned
 
 WORDS = {
@@ -48,15 +48,12 @@ def _csv(release: Osc, crds: list[dict[str, Any]]) -> dict[str, Any]:
         "minKubeVersion": "1.28.0",
         "keywords": ["sandboxed-containers", "kata"],
         "customresourcedefinitions": {"owned": owned(crds, WORDS)},
-        "relatedImages": [
-            {"name": name, "image": pinned(name, release.version)}
-            for name in ("osc-operator", "osc-monitor", "caa", "peerpods-webhook", "podvm-builder", "podvm-payload",
-                         "podvm-oci")
-        ],
+        "relatedImages": [{"name": name, "image": pinned(name, release.version)}
+                          for name in ("osc-operator", *(image for _, image in _images(release)))],
         "install": {
             "strategy": "deployment",
             "spec": {
-                "clusterPermissions": [{"serviceAccountName": "default", "rules": cluster_rules()}],
+                "clusterPermissions": [{"serviceAccountName": "default", "rules": cluster_rules(release)}],
                 "permissions": [{"serviceAccountName": "default", "rules": namespaced_permissions()}],
                 "deployments": [_manager(release), _metrics_server(release)],
             },
@@ -86,11 +83,27 @@ def _csv(release: Osc, crds: list[dict[str, Any]]) -> dict[str, Any]:
     return csv(release.csv, release.version, release.replaces, annotations, spec)
 
 
-def cluster_rules() -> list[dict[str, Any]]:
-    """clusterPermissions of ServiceAccount ``default``, releases 1.10 to 1.12."""
+def _images(release: Osc) -> list[tuple[str, str]]:
+    """(variable of the manager, short name) of the images that the operator uses."""
+    found = [
+        ("RELATED_IMAGE_KATA_MONITOR", "osc-monitor"),
+        ("RELATED_IMAGE_CAA", "caa"),
+        ("RELATED_IMAGE_PEERPODS_WEBHOOK", "peerpods-webhook"),
+        ("RELATED_IMAGE_PODVM_BUILDER", "podvm-builder"),
+        ("RELATED_IMAGE_PODVM_PAYLOAD", "podvm-payload"),
+    ]
+    if release.oci_image:
+        found.append(("RELATED_IMAGE_PODVM_OCI", "podvm-oci"))
+    if release.more_environment:
+        found += [("RELATED_IMAGE_MUST_GATHER", "must-gather"), ("RELATED_IMAGE_STORAGE_HELPER", "storage-helper")]
+    return found
+
+
+def cluster_rules(release: Osc) -> list[dict[str, Any]]:
+    """clusterPermissions of ServiceAccount ``default``."""
     status = "get, patch, update"
     cc, kata = "confidentialcontainers.org", "kataconfiguration.openshift.io"
-    return [
+    rules = [
         rule("", "pods, pods/finalizers", "get, create, patch, update"),
         rule(cc, "peerpods, pods", "create, patch, update"),
         rule("", "namespaces", "get, update"),
@@ -98,7 +111,6 @@ def cluster_rules() -> list[dict[str, Any]]:
         rule("", "secrets", FULL),
         rule("", "secrets/finalizers", "update"),
         rule("", "secrets/status", status),
-        rule("", "serviceaccounts", "get, list"),
         rule(["", "machineconfiguration.openshift.io"],
              "configmaps, containerruntimeconfigs, endpoints, events, machineconfigpools, machineconfigs, nodes, "
              "persistentvolumeclaims, pods, secrets, services, services/finalizers", FULL),
@@ -107,7 +119,8 @@ def cluster_rules() -> list[dict[str, Any]]:
         rule("apps", "daemonsets, deployments, replicasets, statefulsets", FULL),
         rule("apps", "daemonsets/finalizers", "update", ["manager-role"]),
         rule("batch", "jobs", "create, delete, get, list, watch"),
-        rule("cloudcredential.openshift.io", "credentialsrequests", "create, delete, get, list"),
+        rule("cloudcredential.openshift.io", "credentialsrequests",
+             "create, delete, get, list" if release.reads_accounts else "create, delete"),
         rule(cc, "peerpodconfigs, peerpods", FULL),
         rule(cc, "peerpodconfigs/finalizers, peerpods/finalizers", "update"),
         rule(cc, "peerpodconfigs/status, peerpods/status", status),
@@ -119,19 +132,20 @@ def cluster_rules() -> list[dict[str, Any]]:
         rule("authentication.k8s.io", "tokenreviews", "create"),
         rule("authorization.k8s.io", "subjectaccessreviews", "create"),
     ]
+    if release.reads_accounts:
+        rules.append(rule("", "serviceaccounts", "get, list"))
+    if release.network_policies:
+        rules += [rule("networking.k8s.io", "networkpolicies", "create, delete, update"),
+                  rule("", "pods", "get, list, watch")]
+    return rules
 
 
 def _manager(release: Osc) -> dict[str, Any]:
-    variables = env(
-        PEERPODS_NAMESPACE=OSC_NAMESPACE,
-        RELATED_IMAGE_KATA_MONITOR=pinned("osc-monitor", release.version),
-        RELATED_IMAGE_CAA=pinned("caa", release.version),
-        RELATED_IMAGE_PEERPODS_WEBHOOK=pinned("peerpods-webhook", release.version),
-        RELATED_IMAGE_PODVM_BUILDER=pinned("podvm-builder", release.version),
-        RELATED_IMAGE_PODVM_PAYLOAD=pinned("podvm-payload", release.version),
-        RELATED_IMAGE_PODVM_OCI=pinned("podvm-oci", release.version),
-    )
-    container = {
+    variables = env(PEERPODS_NAMESPACE=OSC_NAMESPACE,
+                    **{name: pinned(image, release.version) for name, image in _images(release)})
+    if release.more_environment:
+        variables += env(TP_KATA_DAEMONSET="false")
+    container: dict[str, Any] = {
         "name": "manager",
         "image": pinned("osc-operator", release.version),
         "imagePullPolicy": "Always",
@@ -149,6 +163,17 @@ def _manager(release: Osc) -> dict[str, Any]:
             {"name": "ssh", "mountPath": "/root/.ssh", "readOnly": True},
         ],
     }
+    volumes: list[dict[str, Any]] = [
+        {"name": "cert", "secret": {"defaultMode": 420, "secretName": "webhook-server-cert"}},
+        {"name": "ssh", "secret": {"defaultMode": 384, "secretName": "ssh-key-secret", "optional": True}},
+    ]
+    containers: list[dict[str, Any]] = [container]
+    if release.manager_token:
+        mount, volume = bound_token()
+        container["volumeMounts"].append(mount)
+        volumes.append(volume)
+    if release.rbac_proxy:
+        containers.insert(0, _rbac_proxy(release))
     labels = {"control-plane": "controller-manager"}
     return {
         "name": "controller-manager",
@@ -160,16 +185,22 @@ def _manager(release: Osc) -> dict[str, Any]:
             "template": {
                 "metadata": {"labels": labels},
                 "spec": {
-                    "containers": [container],
+                    "containers": containers,
                     "terminationGracePeriodSeconds": 10,
-                    "volumes": [
-                        {"name": "cert", "secret": {"defaultMode": 420, "secretName": "webhook-server-cert"}},
-                        {"name": "ssh",
-                         "secret": {"defaultMode": 384, "secretName": "ssh-key-secret", "optional": True}},
-                    ],
+                    "volumes": volumes,
                 },
             },
         },
+    }
+
+
+def _rbac_proxy(release: Osc) -> dict[str, Any]:
+    return {
+        "name": "kube-rbac-proxy",
+        "image": pinned("kube-rbac-proxy", release.version),
+        "args": ["--secure-listen-address=0.0.0.0:8443", "--upstream=http://127.0.0.1:8080/", "--logtostderr=true"],
+        "ports": [{"containerPort": 8443, "name": "https", "protocol": "TCP"}],
+        "resources": resources("500m/128Mi", "5m/64Mi"),
     }
 
 

@@ -54,6 +54,13 @@ def resources(limits: str = "", requests: str = "") -> dict[str, Any]:
     return found
 
 
+def bound_token() -> tuple[dict[str, Any], dict[str, Any]]:
+    """(mount, volume) of a ServiceAccount token for the audience ``openshift`` (identity federation of clouds)."""
+    mount = {"name": "bound-sa-token", "mountPath": "/var/run/secrets/openshift/serviceaccount", "readOnly": True}
+    token = {"serviceAccountToken": {"audience": "openshift", "path": "token"}}
+    return mount, {"name": "bound-sa-token", "projected": {"sources": [token]}}
+
+
 # OpenAPI pieces
 STRING: dict[str, Any] = {"type": "string"}
 BOOLEAN: dict[str, Any] = {"type": "boolean"}

@@ -17,7 +17,7 @@ WORDS = {
 
 def bundle(release: Trustee) -> dict[str, Any]:
     """One bundle of the index (see :func:`lab.bundles.index`)."""
-    crds = [kbsconfig(release), trusteeconfig()]
+    crds = [kbsconfig(release), *([trusteeconfig(release)] if release.profiles else [])]
     return {
         "name": release.csv,
         "version": release.version,
@@ -57,51 +57,57 @@ def _csv(release: Trustee, crds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def cluster_rules(release: Trustee) -> list[dict[str, Any]]:
-    """clusterPermissions of the operator's ServiceAccount, 1.0 and 1.1."""
-    kinds = ("kbsconfigs", "trusteeconfigs")
+    """clusterPermissions of the operator's ServiceAccount."""
+    kinds = ("kbsconfigs", "trusteeconfigs") if release.profiles else ("kbsconfigs",)
     rules = [
-        rule("", "configmaps, secrets", FULL),
+        rule("", "configmaps, secrets", FULL if release.writes_inputs else "get, list, update, watch"),
         rule("", "services", FULL),
         rule("apps", "deployments", FULL),
         rule("", "namespaces", "get, update"),
         rule(GROUP, ", ".join(kinds), FULL),
         rule(GROUP, ", ".join(f"{kind}/finalizers" for kind in kinds), "update"),
         rule(GROUP, ", ".join(f"{kind}/status" for kind in kinds), "get, patch, update"),
-        rule("config.openshift.io", "proxies", "get, list, watch"),
         rule("authentication.k8s.io", "tokenreviews", "create"),
         rule("authorization.k8s.io", "subjectaccessreviews", "create"),
     ]
+    if release.proxies:
+        rules.append(rule("config.openshift.io", "proxies", "get, list, watch"))
     if release.routes:
         rules.append(rule("route.openshift.io", "routes", FULL))
+    if release.claims:
+        rules += [
+            rule("", "persistentvolumeclaims", "create, delete, get, list, update, watch"),
+            rule("", "persistentvolumes", "get, list, watch"),
+            rule("config.openshift.io", "apiservers", "get, list, watch"),
+        ]
     return rules
 
 
 def _manager(release: Trustee) -> dict[str, Any]:
     labels = {"control-plane": "controller-manager"}
-    image = pinned("trustee", release.version)
+    image, operator = pinned("trustee", release.version), pinned("trustee-operator", release.version)
 
     def probe(path: str, delay: int, period: int) -> dict[str, Any]:
         return {"httpGet": {"path": path, "port": 8081}, "initialDelaySeconds": delay, "periodSeconds": period}
 
-    container = {
+    container: dict[str, Any] = {
         "name": "manager",
-        "image": pinned("trustee-operator", release.version),
+        "image": operator,
         "command": ["/manager"],
         "args": ["--metrics-bind-address=:8443", "--leader-elect", "--health-probe-bind-address=:8081"],
         "env": [
             {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
-            *env(
-                KBS_IMAGE_NAME=image,
-                KBS_IMAGE_NAME_MICROSERVICES=image,
-                AS_IMAGE_NAME=image,
-                RVPS_IMAGE_NAME=image,
-            ),
+            *env(KBS_IMAGE_NAME=image, AS_IMAGE_NAME=image, RVPS_IMAGE_NAME=image),
+            *(env(KBS_IMAGE_NAME_MICROSERVICES=image) if release.microservices_image else []),
+            *(env(OPERATOR_IMAGE_NAME=operator) if release.layout == "storage" else []),
         ],
         "livenessProbe": probe("/healthz", 15, 20),
         "readinessProbe": probe("/readyz", 5, 10),
-        "resources": resources("500m/128Mi", "10m/64Mi"),
+        "resources": resources(*release.memory),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
+    if release.metrics_port:
+        container["ports"] = [{"containerPort": 8443, "name": "https", "protocol": "TCP"}]
     return {
         "name": ACCOUNT,
         "label": labels,

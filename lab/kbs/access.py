@@ -7,20 +7,12 @@ from typing import Any
 
 from lab.kbs import jwe
 from lab.kbs.errors import Failure
+from lab.kbs.generation import Generation
 from lab.kbs.http import Request
 from lab.kbs.metrics import Metrics
 from lab.kbs.resource_policy import ResourcePolicy
 from lab.kbs.sessions import COOKIE, Sessions
 from lab.kbs.tokens import TokenError, Verifier
-
-# Where a token may carry the TEE's public key, in the order of the search; configured paths come first.
-_TEE_KEY_PATHS = (
-    "/tdx/attester_runtime_data/tee-pubkey",
-    "/tdx/attester_user_data/tee-pubkey",
-    "/customized_claims/runtime_data/tee-pubkey",
-    "/submods/cpu0/ear.veraison.annotated-evidence/runtime_data_claims/tee-pubkey",
-    "/tee-pubkey",
-)
 
 
 @dataclass(frozen=True)
@@ -28,13 +20,14 @@ class Grant:
     """Leave to read one resource."""
 
     tee_key: Any
+    generation: Generation
 
     def encrypt(self, secret: bytes) -> str:
         """The secret, for the TEE's key only."""
         if not isinstance(self.tee_key, dict):
             raise Failure("JweError", "JWE failed", "the TEE public key is no JWK")
         try:
-            return jwe.encrypt(secret, self.tee_key)
+            return jwe.encrypt(secret, self.tee_key, self.generation)
         except jwe.JweError as error:
             raise Failure("JweError", "JWE failed", str(error)) from error
 
@@ -43,12 +36,12 @@ class Access:
     """The check of a guest's request for a resource."""
 
     def __init__(self, sessions: Sessions, verifier: Verifier, policy: ResourcePolicy, tee_key_paths: list[str],
-                 metrics: Metrics) -> None:
+                 metrics: Metrics, generation: Generation) -> None:
         self._sessions, self._verifier, self._policy, self._metrics = sessions, verifier, policy, metrics
-        self._paths = (*tee_key_paths, *_TEE_KEY_PATHS)
+        self._generation, self._paths = generation, (*tee_key_paths, *generation.tee_key_paths)
 
     def check(self, request: Request, path: str) -> Grant:
-        """Raises :class:`Failure` unless the token verifies and the policy allows ``path``."""
+        """Raises :class:`Failure` unless the token verifies and the policy allows ``path`` (plugin included)."""
         token = self._sessions.token(request.cookie(COOKIE)) or request.bearer()
         if token is None:
             raise Failure("TokenNotFound", "Attestation Token not found")
@@ -58,7 +51,7 @@ class Access:
             raise Failure("TokenVerifierError", "Token Verifier error", str(error)) from error
         self._metrics.count("policy_evaluations")
         try:
-            allowed = self._policy.allows(claims, path)
+            allowed = self._policy.allows(claims, path, request.query)
         except Failure:
             self._metrics.count("policy_errors")
             raise
@@ -66,7 +59,7 @@ class Access:
             self._metrics.count("policy_violations")
             raise Failure("PolicyDeny", "Access denied by policy")
         self._metrics.count("policy_approvals")
-        return Grant(self._tee_key(claims))
+        return Grant(self._tee_key(claims), self._generation)
 
     def _tee_key(self, claims: dict[str, Any]) -> Any:
         for path in self._paths:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from lab.kbs import initdata
@@ -19,21 +20,40 @@ VERIFIER = {"developer": "https://confidentialcontainers.org", "build": "attesta
 _KEY_MEMBERS = {"EC": ("crv", "x", "y"), "RSA": ("n", "e")}
 
 
-def message(body: bytes) -> dict[str, Any]:
-    """An attestation of 0.4.0 with the members that the protocol knows. Raises :class:`Refused`."""
+@dataclass(frozen=True)
+class Attestation:
+    """What a guest sends to /attest."""
+
+    tee_key: dict[str, Any]
+    evidence: Any
+    nonce: str | None = None  # None: the message has none
+    additional: str | None = None
+    init_data: dict[str, str] | None = None
+
+
+def message(body: bytes, generation: Generation) -> Attestation:
+    """An attestation with the members that the protocol knows. Raises :class:`Refused`."""
     try:
         raw = loads(body)
-        runtime, evidence, init_data = raw["runtime-data"], raw["tee-evidence"], raw.get("init-data")
-        if init_data is not None:
-            init_data = {name: _text(init_data[name]) for name in ("format", "body")}
-        return {
-            "nonce": _text(runtime["nonce"]), "tee-pubkey": tee_key(runtime["tee-pubkey"]), "init-data": init_data,
-            "primary": evidence["primary_evidence"], "additional": _text(evidence["additional_evidence"]),
-        }
+        return _composite(raw) if generation.composite else _plain(raw)
     except KeyError as error:
         raise Refused("deserialize Attestation", f"missing field `{error.args[0]}`") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise Refused("deserialize Attestation", str(error)) from error
+
+
+def _composite(raw: Any) -> Attestation:
+    """0.4.0."""
+    runtime, evidence, init_data = raw["runtime-data"], raw["tee-evidence"], raw.get("init-data")
+    if init_data is not None:
+        init_data = {name: _text(init_data[name]) for name in ("format", "body")}
+    return Attestation(tee_key(runtime["tee-pubkey"]), evidence["primary_evidence"], _text(runtime["nonce"]),
+                       _text(evidence["additional_evidence"]), init_data)
+
+
+def _plain(raw: Any) -> Attestation:
+    """0.1.1: no nonce, so it is the session's."""
+    return Attestation(tee_key(raw["tee-pubkey"]), raw["tee-evidence"])
 
 
 def tee_key(jwk: Any) -> dict[str, Any]:
@@ -57,16 +77,15 @@ class AttestationService:
         self._generation, self._verifiers, self._rvps, self._minutes = generation, verifiers, rvps, minutes
         self.policies = policies
 
-    def claims(self, tee: str, attestation: dict[str, Any]) -> dict[str, Any]:
-        """The claims of the token for :func:`message`'s result. Raises :class:`Refused`."""
-        bound = {"nonce": attestation["nonce"], "tee-pubkey": attestation["tee-pubkey"]}
-        plain = attestation["init-data"]
+    def claims(self, tee: str, nonce: str, attestation: Attestation) -> dict[str, Any]:
+        """The claims of the token for evidence over ``nonce``. Raises :class:`Refused`."""
+        bound = {"nonce": nonce, "tee-pubkey": attestation.tee_key}
+        plain, additional = attestation.init_data, attestation.additional
         document = None if plain is None else initdata.parse(plain, self._generation)
-        additional = attestation["additional"]
-        primary = {"additional-evidence": additional, **bound}
-        submods = {self._name(tee, {}): self._submodule(tee, attestation["primary"], primary, document, True)}
+        primary = bound if additional is None else {"additional-evidence": additional, **bound}
+        submods = {self._name(tee, {}): self._submodule(tee, attestation.evidence, primary, document, True)}
         counts = {"cpu": 1}
-        for device, evidence in self._devices(additional).items():
+        for device, evidence in self._devices(additional or "").items():
             submods[self._name(device, counts)] = self._submodule(device, evidence, bound, None, False)
         now = int(time.time())
         return {"eat_profile": PROFILE, "iat": now, "ear.verifier-id": VERIFIER, "submods": submods,
@@ -90,6 +109,8 @@ class AttestationService:
 
     def _name(self, tee: str, counts: dict[str, int]) -> str:
         kind = self._class(tee)
+        if not self._generation.numbered:
+            return kind
         number = counts.get(kind, 0)
         counts[kind] = number + 1
         return f"{kind}{number}"
@@ -99,11 +120,14 @@ class AttestationService:
         expected = hashlib.sha384(canonical(bound)).digest()
         found = self._verifiers.verify(tee, evidence, expected, document.digest if document else None)
         annotated: dict[str, Any] = {name: found.pop(name) for name in ("init_data", "report_data") if name in found}
-        if document is not None and "init_data" in annotated:
+        if self._generation.init_data_always:
+            annotated.setdefault("init_data", "")
+            annotated["init_data_claims"] = None
+        elif document is not None and "init_data" in annotated:
             annotated["init_data_claims"] = document.claims
         if primary:
             annotated["runtime_data_claims"] = bound
         annotated[tee] = found
-        vector = self.policies.vector(f"default_{self._class(tee)}", annotated, self._rvps.values())
+        vector, extensions = self.policies.appraise(self._class(tee), annotated, self._rvps.values())
         return {"ear.status": status(vector), "ear.trustworthiness-vector": vector, "ear.appraisal-policy-id": "default",
-                "ear.veraison.annotated-evidence": ordered(annotated)}
+                "ear.veraison.annotated-evidence": ordered(annotated), **extensions}

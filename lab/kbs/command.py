@@ -11,7 +11,7 @@ from pathlib import Path
 from lab import program
 from lab.kbs import config, material
 from lab.kbs.errors import StartError
-from lab.kbs.generation import GENERATION_B, Generation
+from lab.kbs.generation import RELEASES, Generation, of_release
 from lab.kbs.http import Server
 from lab.kbs.server import Kbs
 from lab.paths import listen_address
@@ -34,7 +34,8 @@ async def serve(path: str, generation: Generation) -> None:
     def connections(number: int) -> None:
         kbs.metrics.connections = number
 
-    server = Server(kbs.handle, http.payload_mib * 1024 * 1024, connections)
+    limit = generation.payload or http.payload_mib * 1024 * 1024
+    server = Server(kbs.handle, limit, connections)
     try:
         for socket in http.sockets:
             host, port = listen_address(socket)
@@ -51,19 +52,29 @@ async def serve(path: str, generation: Generation) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the KBS with the given words; the exit status. A configuration that the real one refuses is 1 with ``Error:``."""
+    """Run the KBS with the given words; the exit status. A configuration that the real one refuses is 1 with ``Error:``.
+
+    Its release is that of the image in a pod (``LAB_RELEASE``, set by the node), or ``--release``; a later patch release and
+    none at all are fine.
+    """
     options = argparse.ArgumentParser(prog="kbs")
     options.add_argument("-c", "--config-file", required=True)
+    options.add_argument("--release", default=os.environ.get("LAB_RELEASE") or "1.0",
+                         help=f"release of the Red Hat build of Trustee ({', '.join(RELEASES)})")
     chosen = options.parse_args(arguments)
+    try:
+        generation = of_release(chosen.release)
+    except ValueError as error:
+        options.error(str(error))
     status = 0
 
     async def work() -> None:
         nonlocal status
         try:
-            await serve(chosen.config_file, GENERATION_B)
+            await serve(chosen.config_file, generation)
         except StartError as error:
             print(f"Error: {error}", flush=True)
             status = 1
 
-    release = f"Trustee {GENERATION_B.product}, upstream {GENERATION_B.upstream}, generation {GENERATION_B.name}"
+    release = f"Trustee {generation.product}, upstream {generation.upstream}, generation {generation.name}"
     return program.main("lab-kbs", "the KBS of the Red Hat build of Trustee", release, work) or status

@@ -1,103 +1,76 @@
-"""The configuration file of generation B (trustee.md 3.2; trustee-verified.md 3.7): what the server runs with."""
+"""The configuration file (trustee.md 3.2, 3.3; trustee-verified.md 3.7): what the server runs with. Generation D: config_d."""
 
 from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lab.kbs import config_d
 from lab.kbs.errors import StartError
 from lab.kbs.fields import Table
 from lab.kbs.generation import Generation
+from lab.kbs.settings import (
+    PLUGINS,
+    AdminConfig,
+    Config,
+    KeyConfig,
+    PersonasConfig,
+    Role,
+    ServiceConfig,
+    built_in,
+    built_in_rvps,
+    http,
+    token,
+    token_signer,
+)
+from lab.kbs.storage import Document, Store, Tree, file
 from lab.paths import rooted
 
 WORK = "/opt/confidential-containers/attestation-service"
 REFERENCE_VALUES = "/opt/confidential-containers/rvps/reference-values.json"
 REPOSITORY = "/opt/confidential-containers/kbs/repository"
 RESOURCE_POLICY = "/opa/confidential-containers/kbs/policy.rego"
-PLUGINS = ("Sample", "sample", "ResourceStorage", "resource")
-
-
-@dataclass(frozen=True)
-class HttpConfig:
-    """``[http_server]``; paths as written."""
-
-    sockets: list[str]
-    insecure: bool
-    private_key: str
-    certificate: str
-    payload_mib: int
-    workers: int  # 0: one per CPU
-
-
-@dataclass(frozen=True)
-class TokenConfig:
-    """``[attestation_token]``: whose tokens are accepted."""
-
-    insecure_key: bool
-    certificates: list[str]
-    key_sets: list[str]
-    tee_key_paths: list[str]
-
-
-@dataclass(frozen=True)
-class SignerConfig:
-    """The configured token signer."""
-
-    key: str
-    certificate: str
-    url: str
-
-
-@dataclass(frozen=True)
-class ServiceConfig:
-    """``[attestation_service]``, built in."""
-
-    session_minutes: int
-    policy_dir: Path
-    token_minutes: int
-    signer: SignerConfig | None
-    reference_values: Path
-
-
-@dataclass(frozen=True)
-class Config:
-    """The whole file."""
-
-    http: HttpConfig
-    insecure_api: bool
-    admin_key: str
-    token: TokenConfig
-    service: ServiceConfig
-    repository: Path | None  # None: no resource plugin
-    resource_policy: Path
-    plugins: list[str] = field(default_factory=list)
 
 
 def read(path: str, generation: Generation) -> Config:
     """The configuration in ``path``. Raises :class:`StartError` where the real server would not start."""
-    root = Table(_parse(path))
-    http = root.table("http_server") or Table({})
-    admin = root.table("admin") or Table({})
-    token = root.table("attestation_token") or Table({})
+    root = Table(_parse(path), words=replace(generation.words, file=path))
+    return {"B": _b, "C": _c, "D": config_d.read}[generation.config](root, generation)
+
+
+def _b(root: Table, generation: Generation) -> Config:
+    return _files(root, root.below("http_server"), key_admin(root.below("admin")), generation)
+
+
+def _c(root: Table, generation: Generation) -> Config:
+    return _files(root, root.must("http_server"), personas(root.must("admin")), generation)
+
+
+def _files(root: Table, web: Table, admin: AdminConfig, generation: Generation) -> Config:
+    """What generations B and C have in common: everything in files of its own."""
     engine = root.table("policy_engine")
-    service = root.table("attestation_service") or Table({})
     plugins = root.tables("plugins")
     return Config(
-        http=HttpConfig(
-            sockets=http.sockets("sockets", "127.0.0.1:8080"), insecure=http.flag("insecure_http"),
-            private_key=http.text("private_key", ""), certificate=http.text("certificate", ""),
-            payload_mib=http.number("payload_request_size", 2), workers=http.number("worker_count", 0)),
-        insecure_api=admin.flag("insecure_api"), admin_key=admin.text("auth_public_key", ""),
-        token=TokenConfig(
-            insecure_key=token.flag("insecure_key"), certificates=token.texts("trusted_certs_paths"),
-            key_sets=token.texts("trusted_jwk_sets"), tee_key_paths=token.texts("extra_teekey_paths")),
-        service=_service(service, generation), repository=_repository(plugins),
-        resource_policy=rooted(engine.text("policy_path") if engine else RESOURCE_POLICY),
+        http=http(web), admin=admin, token=token(root.below("attestation_token"), "insecure_key"),
+        service=_service(root.below("attestation_service"), generation), repository=_repository(plugins),
+        resource_policy=file(rooted(engine.text("policy_path") if engine else RESOURCE_POLICY)),
         plugins=[plugin.text("name") for plugin in plugins],
     )
+
+
+def key_admin(admin: Table) -> KeyConfig:
+    """``[admin]`` to generation B."""
+    return KeyConfig(admin.text("auth_public_key", ""), admin.flag("insecure_api"))
+
+
+def personas(admin: Table) -> PersonasConfig:
+    """``[admin]`` of generation C."""
+    kind = admin.variant("type", "Simple", "InsecureAllowAll", "DenyAll")
+    keys = [(one.text("id"), one.text("public_key_path")) for one in admin.tables("personas")]
+    return PersonasConfig(kind, keys, [Role(one.text("id"), one.text("allowed_endpoints")) for one in admin.tables("roles")])
 
 
 def _parse(path: str) -> Any:
@@ -123,43 +96,37 @@ def _parse(path: str) -> Any:
 
 
 def _service(service: Table, generation: Generation) -> ServiceConfig:
-    kind = service.variant("type", "coco_as_builtin", "coco_as_grpc", "intel_ta")
-    if kind != "coco_as_builtin":
-        raise StartError(f"lab-kbs has the built-in attestation service only, not {kind}")
+    built_in(service)
     work = service.text("work_dir", WORK)
     broker = service.table("attestation_token_broker", "internally tagged enum AttestationTokenConfig")
-    if broker is not None and broker.variant("type", "Simple", "Ear") == "Simple":
+    if broker is not None and generation.broker_type and broker.variant("type", "Simple", "Ear") == "Simple":
         raise StartError("lab-kbs issues EAR tokens only: set attestation_token_broker.type to Ear")
-    broker = broker or Table({})
-    signer = broker.table("signer")
+    broker = broker or service.below("attestation_token_broker")
     return ServiceConfig(
         session_minutes=service.number("timeout", generation.session_minutes),
-        policy_dir=rooted(broker.text("policy_dir", f"{work}/token/ear/policies")) / "opa",
-        token_minutes=broker.number("duration_min", generation.token_minutes),
-        signer=None if signer is None else SignerConfig(
-            key=signer.text("key_path"), certificate=signer.text("cert_path", ""), url=signer.text("cert_url", "")),
+        policies=Tree(rooted(broker.text("policy_dir", generation.policy_dir.format(work=work))) / "opa"),
+        token_minutes=broker.number("duration_min", generation.token_minutes), signer=token_signer(broker),
         reference_values=_reference_values(service.table("rvps_config")),
     )
 
 
-def _reference_values(rvps: Table | None) -> Path:
+def _reference_values(rvps: Table | None) -> Document:
     if rvps is None:
-        return rooted(REFERENCE_VALUES)
-    if rvps.variant("type", "BuiltIn", "GrpcRemote") == "GrpcRemote":
-        raise StartError("lab-kbs has the built-in RVPS only: set rvps_config.type to BuiltIn")
+        return file(rooted(REFERENCE_VALUES))
+    built_in_rvps(rvps)
     storage = rvps.table("storage")
     if storage is None:
-        return rooted(REFERENCE_VALUES)
+        return file(rooted(REFERENCE_VALUES))
     if storage.variant("type", "LocalFs", "LocalJson") == "LocalFs":
-        return rooted(storage.text("file_path", REFERENCE_VALUES.removesuffix(".json"))) / "lab-kbs.json"
-    return rooted(storage.text("file_path", REFERENCE_VALUES))
+        return file(rooted(storage.text("file_path", REFERENCE_VALUES.removesuffix(".json"))) / "lab-kbs.json")
+    return file(rooted(storage.text("file_path", REFERENCE_VALUES)))
 
 
-def _repository(plugins: list[Table]) -> Path | None:
-    """The directory of the resource plugin."""
+def _repository(plugins: list[Table]) -> Store | None:
+    """The secrets of the resource plugin."""
     found = None
     for plugin in plugins:
         if plugin.variant("name", *PLUGINS) in ("resource", "ResourceStorage"):
             plugin.variant("type", "LocalFs")
-            found = rooted(plugin.text("dir_path", REPOSITORY))
+            found = Tree(rooted(plugin.text("dir_path", REPOSITORY)))
     return found

@@ -53,6 +53,15 @@ class Failure(Exception):
         return chain(f"{self.variant}: {self.detail}", *self.causes)
 
 
+class Panicked(Exception):
+    """The worker of the real server dies here: the connection ends without an answer, the server stays."""
+
+
 def os_error(error: OSError) -> str:
     """An error of the operating system in the real program's words."""
     return f"{error.strerror} (os error {error.errno})"
+
+
+def cause(error: OSError | ValueError) -> str:
+    """What the log tells of a value that could not be read or written."""
+    return os_error(error) if isinstance(error, OSError) else str(error)

@@ -1,4 +1,4 @@
-"""The handshake of protocol 0.4.0: /auth and /attest (trustee.md 1.2 to 1.4; trustee-verified.md 3.2)."""
+"""The handshake: /auth and /attest (trustee.md 1.2 to 1.4; trustee-verified.md 3.2)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lab.kbs.generation import Generation
 from lab.kbs.http import Request
 from lab.kbs.metrics import Metrics
 from lab.kbs.sessions import COOKIE, Session, Sessions
+from lab.kbs.storage import Store
 from lab.kbs.tokens import Signer, TokenError
 from lab.kbs.wire import loads
 
@@ -26,9 +27,9 @@ class Handshake:
     """Opens sessions and turns evidence into their tokens."""
 
     def __init__(self, generation: Generation, service: AttestationService, signer: Signer, minutes: int,
-                 metrics: Metrics) -> None:
+                 metrics: Metrics, store: Store | None = None) -> None:
         self._generation, self._service, self._signer, self._metrics = generation, service, signer, metrics
-        self.sessions = Sessions(minutes)
+        self.sessions = Sessions(minutes, generation.session_unknown, generation.session_ended, store)
 
     def auth(self, body: bytes) -> Session:
         """A session for a request of the right protocol and a known TEE. The answer tells the cause."""
@@ -56,6 +57,8 @@ class Handshake:
         if version != self._generation.protocol:
             raise Refused(f"KBS Client Protocol Version Mismatch: expect ={self._generation.protocol} while the request is "
                           f"{version}")
+        if tee in self._generation.unchallenged:
+            raise Refused("Attestation Service generate challenge failed")
         return str(tee)
 
     def attest(self, request: Request, body: bytes) -> Session:
@@ -71,15 +74,16 @@ class Handshake:
         cookie = request.cookie(COOKIE)
         if cookie is None:
             raise Refused("cookie not found")
-        message = attestation.message(body)
+        message = attestation.message(body, self._generation)
         session = self.sessions.get(cookie)
         if session.token is not None:
             return session
-        if message["nonce"] != session.nonce:
+        if message.nonce is not None and message.nonce != session.nonce:
             raise Refused("RCAR handshake nonce mismatch")
         try:
-            claims = self._service.claims(session.tee, message)
+            claims = self._service.claims(session.tee, session.nonce, message)
             session.token = self._signer.sign(claims)
+            self.sessions.keep(session)
         except Refused as error:
             self._metrics.count("attestation_failures", session.tee)
             raise error.within("verify TEE evidence failed") from error

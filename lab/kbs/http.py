@@ -13,7 +13,9 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from lab.kbs.errors import Panicked
 
 MAX_HEAD = 128 * 1024
 _CHUNK = 65536
@@ -33,6 +35,11 @@ class Request:
     def path(self) -> str:
         """The path without query, percent-decoded."""
         return unquote_to_bytes(self.target.partition("?")[0]).decode(errors="replace")
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The parameters after the question mark."""
+        return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
 
     def bearer(self) -> str | None:
         """The bearer token; the scheme is case sensitive."""
@@ -95,8 +102,8 @@ class Server:
                 pass
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, TimeoutError):
             pass  # the client went away
-        except asyncio.CancelledError:
-            pass  # the server stops
+        except (asyncio.CancelledError, Panicked):
+            pass  # the server stops, or would have lost its worker
         except asyncio.LimitOverrunError:
             await _send(writer, Response(431), "GET", keep=False)
         except Malformed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tomllib
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from lab.kbs.errors import Refused
 from lab.kbs.generation import Generation
 
 _PARSED = ("aa.toml", "cdh.toml")
+_POLICY = "policy.rego"
+_DATA = "policy_data := "
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,10 @@ def parse(message: dict[str, str], generation: Generation) -> InitData:
     for name, text in document["data"].items():
         if not isinstance(text, str):
             raise Refused("parse initdata", f"invalid type for key `data.{name}`, expected a string")
-        claims[name] = _structured(text) if name in _PARSED else text
+        if name == _POLICY and generation.agent_policy_claims and (data := _policy_data(text)) is not None:
+            claims["agent_policy_claims"] = data
+        else:
+            claims[name] = _structured(text) if name in _PARSED else text
     return InitData(hashlib.new(algorithm, message["body"].encode()).digest(), claims)
 
 
@@ -52,3 +58,14 @@ def _structured(text: str) -> Any:
         return tomllib.loads(text)
     except ValueError:
         return text
+
+
+def _policy_data(text: str) -> Any:
+    """The object that ends an agent's policy as ``policy_data := {..}``; None where there is none."""
+    before, found, after = text.rpartition(_DATA)
+    if not found or (before and not before.endswith("\n")):
+        return None
+    try:
+        return json.loads(after)
+    except ValueError:
+        return None

@@ -22,14 +22,20 @@ class NoSuchRule(PolicyError):
 
 
 class Policy:
-    """A parsed policy with its data and input. Raises :class:`PolicyError` when it does not parse."""
+    """A parsed policy with its data (JSON text) and, if given, the function ``query_reference_value``.
 
-    def __init__(self, text: str, v0: bool, data: Any = None, name: str = "policy.rego") -> None:
+    Raises :class:`PolicyError` when one of them does not parse.
+    """
+
+    def __init__(self, text: str, v0: bool, data: str = "{}", values: dict[str, Any] | None = None,
+                 name: str = "policy.rego") -> None:
         self._engine = regorus.Engine()
         self._engine.set_rego_v0(v0)
+        if values is not None:
+            self._engine.add_extension("query_reference_value", 1, values.get)
         try:
             self._engine.add_policy(name, text)
-            self._engine.add_data_json(json.dumps(data if data is not None else {}))
+            self._engine.add_data_json(data)
         except Exception as error:
             raise PolicyError(str(error)) from error
 

@@ -1,15 +1,18 @@
-"""Sessions of the handshake: in memory, lost with the process (trustee.md 1.3; trustee-verified.md 3.2)."""
+"""Sessions of the handshake: in memory, lost with the process unless there is a store (trustee.md 1.3; trustee-verified.md 3.2)."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
+import json
 import os
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from lab.kbs.errors import Refused
+from lab.kbs.storage import Store
 
 COOKIE = "kbs-session-id"
 
@@ -43,24 +46,48 @@ class Session:
 class Sessions:
     """All sessions by id."""
 
-    def __init__(self, minutes: int) -> None:
-        self._minutes, self._sessions = minutes, dict[str, Session]()
+    def __init__(self, minutes: int, unknown: str = "No cookie found", ended: str = "session expired.",
+                 store: Store | None = None) -> None:
+        self._minutes, self._unknown, self._ended, self._store = minutes, unknown, ended, store
+        self._sessions = dict[str, Session]()
+        if store is not None:
+            self._restore(store)
 
     def open(self, tee: str) -> Session:
         """A new session. Those that ended more than one lifetime ago are forgotten."""
         now = time.time()
-        self._sessions = {key: one for key, one in self._sessions.items() if one.expires + self._minutes * 60 > now}
+        for key in [key for key, one in self._sessions.items() if one.expires + self._minutes * 60 <= now]:
+            del self._sessions[key]
+            if self._store is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    self._store.delete(key)
         session = Session(tee, now + self._minutes * 60)
         self._sessions[session.id] = session
+        self.keep(session)
         return session
+
+    def keep(self, session: Session) -> None:
+        """Store a session that is new or attested, where sessions outlive the process."""
+        if self._store is not None:
+            self._store.write(session.id, json.dumps(asdict(session)).encode())
+
+    def _restore(self, store: Store) -> None:
+        """The sessions of an earlier process whose time is not over."""
+        for name in store.names():
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                session = Session(**json.loads(store.read(name)))
+                if session.expired:
+                    store.delete(name)
+                else:
+                    self._sessions[session.id] = session
 
     def get(self, cookie: str) -> Session:
         """The session of a cookie. Raises :class:`Refused`."""
         session = self._sessions.get(cookie)
         if session is None:
-            raise Refused("No cookie found")
+            raise Refused(self._unknown)
         if session.expired:
-            raise Refused("session expired.")
+            raise Refused(self._ended)
         return session
 
     def token(self, cookie: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Attestation tokens: issued and verified as by v0.15, with its hole (trustee.md 1.7, 5.1)."""
+"""Attestation tokens: issued and verified as by the real server, with its hole (trustee.md 1.7, 5.1)."""
 
 from __future__ import annotations
 
@@ -61,11 +61,12 @@ class Verifier:
     trusted: list[x509.Certificate] = field(default_factory=list)
     key_set: list[dict[str, Any]] = field(default_factory=list)
     insecure: bool = False
+    audience: bool = False  # a token with `aud` passes
 
     def verify(self, token: str) -> dict[str, Any]:
         """The claims of a token that verifies. Raises :class:`TokenError`.
 
-        A good signature by the chosen key, ``exp`` not more than a minute ago, no ``aud``. ``nbf`` is not looked at.
+        A good signature by the chosen key, ``exp`` not more than a minute ago, no ``aud`` (but in generation D). ``nbf`` is not looked at.
         """
         try:
             head_text, body_text, signature_text = token.split(".")
@@ -92,7 +93,7 @@ class Verifier:
             raise TokenError("Failed to decode attestation token: InvalidSignature") from error
         except ValueError as error:
             raise TokenError(f"Failed to decode attestation token: {error}") from error
-        return _in_time(claims)
+        return self._in_time(claims)
 
     def _key(self, head: dict[str, Any]) -> dict[str, Any]:
         jwk = head.get("jwk")
@@ -111,6 +112,18 @@ class Verifier:
             if key.get("kid") == head["kid"]:
                 return key
         raise TokenError(f"Failed to find Jwk with kid {head['kid']} in JwkSet")
+
+    def _in_time(self, claims: Any) -> dict[str, Any]:
+        if not isinstance(claims, dict):
+            raise TokenError("Failed to decode attestation token: JSON error")
+        end = claims.get("exp")
+        if isinstance(end, bool) or not isinstance(end, int | float):
+            raise TokenError('Failed to decode attestation token: MissingRequiredClaim("exp")')
+        if end < time.time() - LEEWAY:
+            raise TokenError("Failed to decode attestation token: ExpiredSignature")
+        if "aud" in claims and not self.audience:
+            raise TokenError("Failed to decode attestation token: InvalidAudience")
+        return claims
 
     def _endorsed(self, jwk: dict[str, Any]) -> None:
         """The key must be that of the first certificate in ``x5c``, and that one must chain to a trusted root."""
@@ -146,19 +159,6 @@ def _public_key(jwk: dict[str, Any]) -> ec.EllipticCurvePublicKey:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TokenError(f"Failed to decode attestation token header: {error!r}") from error
-
-
-def _in_time(claims: Any) -> dict[str, Any]:
-    if not isinstance(claims, dict):
-        raise TokenError("Failed to decode attestation token: JSON error")
-    end = claims.get("exp")
-    if isinstance(end, bool) or not isinstance(end, int | float):
-        raise TokenError('Failed to decode attestation token: MissingRequiredClaim("exp")')
-    if end < time.time() - LEEWAY:
-        raise TokenError("Failed to decode attestation token: ExpiredSignature")
-    if "aud" in claims:
-        raise TokenError("Failed to decode attestation token: InvalidAudience")
-    return claims
 
 
 def _chains(leaf: x509.Certificate, others: list[x509.Certificate], trusted: list[x509.Certificate],

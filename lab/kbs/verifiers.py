@@ -6,6 +6,7 @@ anchor (lab/silicon.py). Every other TEE is refused in the words of a build with
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import logging
 from typing import Any
@@ -23,7 +24,7 @@ class Verifiers:
 
     def __init__(self, generation: Generation, silicon_public: bytes | None) -> None:
         self._generation, self._silicon = generation, silicon_public
-        self._known = {"sample": self._sample, "sampledevice": self._device, "azsnpvtpm": self._azure}
+        self._known = {"sample": self._sample, "sampledevice": self._device, generation.azure: self._azure}
 
     def verify(self, tee: str, evidence: Any, report_data: bytes, digest: bytes | None) -> dict[str, Any]:
         """The claims of evidence that verifies. Raises :class:`Refused`."""
@@ -34,17 +35,23 @@ class Verifiers:
         return verifier(evidence, report_data, digest)
 
     def _sample(self, evidence: Any, report_data: bytes, digest: bytes | None) -> dict[str, Any]:
-        if digest is not None:
-            log.warning("Sample does not support init data hash mechanism. skip.")
         quote = _quote(evidence, report_data)
-        return {"debug": False, "launch_digest": "abcde", "platform_version": {"major": 1, "minor": 4}, **quote}
+        claims = {**self._generation.sample_claims, **quote}
+        if self._generation.sample_init_data == "evidence":
+            claims["init_data"] = str(evidence.get("init_data", ""))
+        elif digest is not None and self._generation.sample_init_data == "digest":
+            claims["init_data"] = base64.b64encode(digest).decode()
+        elif digest is not None:
+            log.warning("Sample does not support init data hash mechanism. skip.")
+        return claims
 
     def _device(self, evidence: Any, report_data: bytes, _digest: bytes | None) -> dict[str, Any]:
         return {"svn": _quote(evidence, report_data)["svn"]}
 
     def _azure(self, evidence: Any, report_data: bytes, digest: bytes | None) -> dict[str, Any]:
         if self._silicon is None:
-            raise Refused("lab-kbs was started without LAB_SILICON_PUBLIC: it cannot verify azsnpvtpm evidence")
+            raise Refused("lab-kbs was started without LAB_SILICON_PUBLIC: it cannot verify "
+                          f"{self._generation.azure} evidence")
         try:
             claims = silicon.verify(self._silicon, evidence, report_data)
         except silicon.EvidenceError as error:

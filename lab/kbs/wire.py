@@ -43,6 +43,8 @@ def b64url(data: bytes) -> str:
 
 def unb64url(text: str) -> bytes:
     """Decode unpadded base64url; padding, other alphabets and stray bits raise ``ValueError``."""
+    if "=" in text:
+        raise ValueError("Invalid padding")
     try:
         data = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:

@@ -48,7 +48,8 @@ class Answer:
 class Client:
     """One connection for each request, one request at a time: the real server can hang under parallel handshakes."""
 
-    def __init__(self, url: str, ca: str, admin_key: bytes) -> None:
+    def __init__(self, url: str, ca: str, admin_key: bytes, claims: dict[str, str] | None = None) -> None:
+        self.claims = claims or {}
         parts = urlsplit(url)
         self.host, self.port, self.ca = parts.hostname or "", parts.port or 443, ca
         key = serialization.load_pem_private_key(admin_key, None)
@@ -61,22 +62,26 @@ class Client:
     def send(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Answer:
         """The path goes out as it is, dots and percents included."""
         connection = http.client.HTTPSConnection(self.host, self.port, context=self.context(), timeout=30)
+        headers = headers or {}
         try:
             connection.putrequest(method, path, skip_accept_encoding=True)
-            for name, value in (headers or {}).items():
+            for name, value in headers.items():
                 connection.putheader(name, value)
             if body or method in ("POST", "PUT"):
                 connection.putheader("content-length", str(len(body)))
             connection.endheaders(body or None)
             response = connection.getresponse()
             return Answer(response.status, dict(response.getheaders()), response.read())
+        except http.client.RemoteDisconnected:
+            return Answer(0, {}, b"")  # the connection ended without an answer
         finally:
             connection.close()
 
     def admin(self, key: ed25519.Ed25519PrivateKey | None = None, **claims: Any) -> str:
         """An administrator's token; a claim given as None is left out."""
         now = int(time.time())
-        told = {name: value for name, value in {"iat": now, "exp": now + 7200, **claims}.items() if value is not None}
+        claims = {"iat": now, "exp": now + 7200, **self.claims, **claims}
+        told = {name: value for name, value in claims.items() if value is not None}
         text = ".".join(b64url(json.dumps(part, separators=(",", ":")).encode())
                         for part in ({"alg": "EdDSA", "typ": "JWT"}, told))
         return f"{text}.{b64url((key or self.admin_key).sign(text.encode()))}"
@@ -103,8 +108,12 @@ class Key:
     def decrypt(self, answer: Answer) -> bytes:
         """The secret in an encrypted answer; the additional data is the header as sent."""
         jwe = answer.json()
+        if jwe["protected"].startswith("{"):  # the form of 0.1.x
+            assert (self.kind, jwe["tag"]) == ("RSA15", "")
+            cek = self.private.decrypt(unb64url(jwe["encrypted_key"]), padding.PKCS1v15())
+            return AESGCM(cek).decrypt(unb64url(jwe["iv"]), unb64url(jwe["ciphertext"]), None)
         header = json.loads(unb64url(jwe["protected"]))
-        if self.kind == "EC":
+        if self.kind.startswith("EC"):
             cek = keywrap.aes_key_unwrap(self._kek(header), unb64url(jwe["encrypted_key"]))
         else:
             scheme = padding.PKCS1v15() if self.kind == "RSA15" else padding.OAEP(
@@ -115,7 +124,7 @@ class Key:
 
     def _kek(self, header: dict[str, Any]) -> bytes:
         x, y = (int.from_bytes(unb64url(header["epk"][name]), "big") for name in ("x", "y"))
-        shared = self.private.exchange(ec.ECDH(), ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key())
+        shared = self.private.exchange(ec.ECDH(), ec.EllipticCurvePublicNumbers(x, y, self.private.curve).public_key())
         name = header["alg"].encode()
         return hashlib.sha256(b"\0\0\0\1" + shared + len(name).to_bytes(4, "big") + name + bytes(8)
                               + b"\0\0\1\0").digest()
@@ -139,3 +148,11 @@ def attestation(nonce: str, key: Key, **changes: Any) -> dict[str, Any]:
     message["runtime-data"] = {"nonce": nonce, "tee-pubkey": jwk}
     message["tee-evidence"] = {"primary_evidence": evidence, "additional_evidence": additional}
     return message
+
+
+def plain_attestation(nonce: str, key: Key, **changes: Any) -> dict[str, Any]:
+    """The message of 0.1.1. ``changes``: report (base64 text), svn, evidence, jwk."""
+    jwk = changes.get("jwk", key.jwk)
+    report = changes.get("report", b64(report_data(nonce, jwk, None)))
+    evidence = changes.get("evidence", {"svn": changes.get("svn", "1"), "report_data": report})
+    return {"tee-pubkey": jwk, "tee-evidence": evidence}

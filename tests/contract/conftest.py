@@ -7,20 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.server import URL, Server, remote
+from tests.contract.server import GENERATION, STAND_IN, URL, Server, remote
+from tests.contract.sides import SIDES, Side
 from tests.contract.talk import Talk
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def side(request: pytest.FixtureRequest) -> Side:
+    """The generation: B unless the test is run for others (``sides``); another program is of one generation only."""
+    name = getattr(request, "param", "B")
+    if not STAND_IN and name != GENERATION:
+        pytest.skip(f"the program under test is of generation {GENERATION}")
+    return SIDES[name]
+
+
+@pytest.fixture
+def server(tmp_path: Path, side: Side) -> Iterator[Server]:
     """A server with its files, not started yet."""
-    made = Server(tmp_path)
+    made = Server(tmp_path, side)
     yield made
     made.stop()
 
 
 @pytest.fixture
-def talk(request: pytest.FixtureRequest) -> Talk:
+def talk(request: pytest.FixtureRequest, side: Side) -> Talk:
     """A conversation with a fresh server."""
     if URL:
         return remote()

@@ -19,3 +19,17 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "rv": ("rv/*", "affirming/*", "admin/set-resource-policy/affirming"),
     "attpol": ("attpol/*", "metrics"),
 }
+
+# The recording of product 0.3 has labels of its own.
+GROUPS_03: dict[str, tuple[str, ...]] = {
+    "get": ("get/*", "auth/*"),
+    "attest": ("attest/*", "device/*"),
+    "token": ("token/*", "default-policy/*"),
+    "admin": ("admin/*", "unknown-plugin-*", "prefix-only", "url/*", "rv-rest/*"),
+    "attpol": ("attpol/*",),
+    "respol": ("respol/*",),
+    "allow-all": ("allow-all/*",),
+    "key": ("key/*", "jwk/*"),
+    "rv": ("rv/*", "affirming/*"),
+    "reload": ("reload/*",),
+}

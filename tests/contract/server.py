@@ -1,6 +1,7 @@
 """The server under test: lab-kbs, or another program or server named by the environment.
 
     KBS_CONTRACT_PROGRAM     a command that takes ``--config-file FILE`` (default: python -m lab kbs)
+    KBS_CONTRACT_GENERATION  which one that is: 0.3, B (default), C or D
     KBS_CONTRACT_URL         a fresh server that already runs, with
     KBS_CONTRACT_CA            its CA certificate (file), and
     KBS_CONTRACT_ADMIN_KEY     the administrator's private key (file, PKCS#8)
@@ -29,12 +30,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 
 from tests.contract.client import Client
+from tests.contract.sides import SIDES, Side
 from tests.contract.talk import Talk
 
 ROOT = Path(__file__).resolve().parents[2]
 URL = os.environ.get("KBS_CONTRACT_URL", "")
 PROGRAM = os.environ.get("KBS_CONTRACT_PROGRAM", "")
 STAND_IN = not URL and not PROGRAM
+GENERATION = os.environ.get("KBS_CONTRACT_GENERATION", "B")
 
 
 def private_pem(key: Any) -> bytes:
@@ -86,11 +89,47 @@ def _tables(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 
+def configuration(server: Server) -> dict[str, Any]:
+    """The product's layout of the generation, with a token signer, in one directory."""
+    path = server.path
+    signer = {"key_path": path("signer.key"), "cert_path": path("signer.crt")}
+    http = {"sockets": [f"127.0.0.1:{server.port}"], "private_key": path("tls.key"), "certificate": path("tls.crt")}
+    if server.side.name == "D":
+        return {
+            "http_server": http,
+            "admin": {
+                "authorization_mode": "AuthenticatedAuthorization",
+                "authentication": {"bearer_jwt": {"identity_providers": [{"public_key_uri": path("admin.pub")}]}},
+                "authorization": {"regex_acl": {"acls": [{"role": "admin", "allowed_endpoints": "^/kbs/.+$"}]}}},
+            "attestation_token": {"insecure_header_jwk": False, "trusted_certs_paths": [path("signer.crt")]},
+            "attestation_service": {
+                "type": "coco_as_builtin", "attestation_token_broker": {"duration_min": 5, "signer": signer},
+                "rvps_config": {"type": "BuiltIn", "storage_type": "LocalJson"}},
+            "storage_backend": {"storage_type": "LocalFs", "backends": {
+                "local_fs": {"dir_path": path("storage")}, "local_json": {"file_dir_path": path("storage/local_json")}}},
+            "plugins": [{"name": "resource", "storage_backend_type": "kvstorage"}],
+        }
+    admin: dict[str, Any] = {"auth_public_key": path("admin.pub")}
+    if server.side.name == "C":
+        admin = {"type": "Simple", "personas": [{"id": "admin", "public_key_path": path("admin.pub")}]}
+    return {
+        "http_server": http,
+        "admin": admin,
+        "attestation_token": {"insecure_key": False, "trusted_certs_paths": [path("signer.crt")]},
+        "attestation_service": {
+            "type": "coco_as_builtin", "work_dir": path("as"), "policy_engine": "opa",
+            "attestation_token_broker": {"type": "Ear", "policy_dir": path("policies"), "duration_min": 5, "signer": signer},
+            "rvps_config": {"type": "BuiltIn", "storage": {"type": "LocalJson", "file_path": path("rv.json")}}},
+        "policy_engine": {"policy_path": path("policy.rego")},
+        "plugins": [{"name": "resource", "type": "LocalFs", "dir_path": path("repository")}],
+    }
+
+
 class Server:
     """A KBS with its own directory, keys and free port."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory, self.address = directory, "127.0.0.1"
+    def __init__(self, directory: Path, side: Side = SIDES["B"]) -> None:
+        self.directory, self.address, self.side = directory, "127.0.0.1", side
         self.process: subprocess.Popen[bytes] | None = None
         self.log_file, self.file = directory / "log", directory / "kbs-config.toml"
         with socket.socket() as free:
@@ -104,20 +143,7 @@ class Server:
             "other.key": private_pem(signer_key()),
         }.items():
             (directory / name).write_bytes(data)
-        self.config: dict[str, Any] = {
-            "http_server": {"sockets": [f"127.0.0.1:{self.port}"], "private_key": self.path("tls.key"),
-                            "certificate": self.path("tls.crt")},
-            "admin": {"auth_public_key": self.path("admin.pub")},
-            "attestation_token": {"insecure_key": False, "trusted_certs_paths": [self.path("signer.crt")]},
-            "attestation_service": {
-                "type": "coco_as_builtin", "work_dir": self.path("as"), "policy_engine": "opa",
-                "attestation_token_broker": {
-                    "type": "Ear", "policy_dir": self.path("policies"), "duration_min": 5,
-                    "signer": {"key_path": self.path("signer.key"), "cert_path": self.path("signer.crt")}},
-                "rvps_config": {"type": "BuiltIn", "storage": {"type": "LocalJson", "file_path": self.path("rv.json")}}},
-            "policy_engine": {"policy_path": self.path("policy.rego")},
-            "plugins": [{"name": "resource", "type": "LocalFs", "dir_path": self.path("repository")}],
-        }
+        self.config = configuration(self)
 
     def path(self, name: str) -> str:
         return str(self.directory / name)
@@ -143,7 +169,7 @@ class Server:
         """Start the program, on a configuration or its text (or on whatever there is)."""
         if write:
             self.file.write_text(text or toml(config or self.config).lstrip())
-        words = shlex.split(PROGRAM) or [sys.executable, "-m", "lab", "kbs"]
+        words = shlex.split(PROGRAM) or [sys.executable, "-m", "lab", "kbs", "--release", self.side.release]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("LAB_")}
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen([*words, "--config-file", str(self.file)], cwd=ROOT, stdout=log, stderr=log,
@@ -181,13 +207,14 @@ class Server:
             raise
 
     def client(self) -> Client:
-        return Client(f"https://{self.address}:{self.port}", self.path("ca.crt"), (self.directory / "admin.key").read_bytes())
+        return Client(f"https://{self.address}:{self.port}", self.path("ca.crt"), (self.directory / "admin.key").read_bytes(),
+                      dict(self.side.claims))
 
     def talk(self) -> Talk:
-        return Talk(self.client(), STAND_IN)
+        return Talk(self.client(), STAND_IN, self.side)
 
 
 def remote() -> Talk:
     """The server that KBS_CONTRACT_URL names."""
-    key = Path(os.environ["KBS_CONTRACT_ADMIN_KEY"]).read_bytes()
-    return Talk(Client(URL, os.environ["KBS_CONTRACT_CA"], key), STAND_IN)
+    key, side = Path(os.environ["KBS_CONTRACT_ADMIN_KEY"]).read_bytes(), SIDES[GENERATION]
+    return Talk(Client(URL, os.environ["KBS_CONTRACT_CA"], key, dict(side.claims)), STAND_IN, side)

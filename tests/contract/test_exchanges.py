@@ -17,14 +17,31 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from tests.contract import policies
 from tests.contract.client import AUTH, Key, attestation, b64, b64url, report_data
 from tests.contract.groups import GROUPS
-from tests.contract.talk import ALLOW_ALL, RECORDING, RESOURCE, SECRET, Talk, matches
+from tests.contract.sides import SIDES
+from tests.contract.talk import ALLOW_ALL, RESOURCE, SECRET, Talk, matches
 
 NOBODY = "0" * 32
+DATA = """
+[data]
+"aa.toml" = '''
+[token_configs]
+[token_configs.kbs]
+url = "http://kbs.example.com:8080"
+'''
+
+"cdh.toml" = '''
+[kbc]
+name = "cc_kbc"
+url = "http://kbs.example.com:8080"
+'''
+"""  # the document of the reference (trustee.md 6.4), whose digest is in the recorded tokens
+ALL = pytest.mark.parametrize("side", ["B", "C", "D"], indirect=True)  # those of protocol 0.4.0
 
 
 def test_every_recorded_exchange_belongs_to_one_group() -> None:
-    for exchange in json.loads(RECORDING.read_text()):
-        assert sum(matches(exchange["label"], patterns) for patterns in GROUPS.values()) == 1, exchange["label"]
+    for name in "BCD":
+        for exchange in json.loads(SIDES[name].file.read_text()):
+            assert sum(matches(exchange["label"], patterns) for patterns in GROUPS.values()) == 1, exchange["label"]
 
 
 def test_every_group_is_carried_out() -> None:
@@ -34,6 +51,7 @@ def test_every_group_is_carried_out() -> None:
         assert f'    talk.done(*GROUPS["{name}"])\n' in tests, name
 
 
+@ALL
 def test_get_without_attestation(talk: Talk) -> None:
     talk("get/no-session", "GET", RESOURCE)
     talk("get/unknown-cookie", "GET", RESOURCE, cookie=NOBODY)
@@ -42,6 +60,7 @@ def test_get_without_attestation(talk: Talk) -> None:
     talk.done(*GROUPS["get"])
 
 
+@ALL
 def test_auth(talk: Talk) -> None:
     def auth(name: str, body: Any, path: str = "auth", method: str = "POST") -> None:
         talk(f"auth/{name}", method, f"/kbs/v0/{path}", body)
@@ -65,6 +84,7 @@ def test_auth(talk: Talk) -> None:
     talk.done(*GROUPS["auth"])
 
 
+@ALL
 def test_attest(talk: Talk) -> None:
     key = Key()
     session = talk.auth("attest/base-auth")
@@ -96,6 +116,7 @@ def test_attest(talk: Talk) -> None:
     talk.done(*GROUPS["attest"])
 
 
+@ALL
 def test_token_and_stock_resource_policy(talk: Talk) -> None:
     key = Key()
     talk.handshake("token/sample", key)
@@ -106,6 +127,7 @@ def test_token_and_stock_resource_policy(talk: Talk) -> None:
     talk.done(*GROUPS["token"])
 
 
+@ALL
 def test_admin(talk: Talk) -> None:
     admin = talk.client.admin
     _, answer = talk.attested(Key())
@@ -149,6 +171,7 @@ def test_admin(talk: Talk) -> None:
     talk.done(*GROUPS["admin"])
 
 
+@ALL
 def test_resource_policy(talk: Talk) -> None:
     admin, key = talk.client.admin, Key()
     talk.resource()
@@ -181,6 +204,7 @@ def test_resource_policy(talk: Talk) -> None:
     talk.done(*GROUPS["policy"])
 
 
+@ALL
 def test_allow_all(talk: Talk) -> None:
     key = Key()
     talk.resource()
@@ -202,7 +226,7 @@ def test_allow_all(talk: Talk) -> None:
     talk("allow-all/get-unknown-plugin", "GET", "/kbs/v0/nope/a/b/c", cookie=cookie)
     for name, path in (("get-empty", "empty"), ("get-binary", "bin")):
         answer = talk(f"allow-all/{name}", "GET", f"/kbs/v0/resource/default/kbsres1/{path}", cookie=cookie)
-        assert key.decrypt(answer) == secrets[name]
+        assert answer.status != 200 or key.decrypt(answer) == secrets[name]
     talk("allow-all/get-bearer", "GET", RESOURCE, bearer=token)
     talk("allow-all/get-bearer-lowercase-scheme", "GET", RESOURCE, authorization=f"bearer {token}")
     head, body, signature = token.split(".")
@@ -222,6 +246,7 @@ def test_allow_all(talk: Talk) -> None:
     talk.done(*GROUPS["allow-all"])
 
 
+@ALL
 def test_keys_of_the_tee(talk: Talk) -> None:
     key = Key()
     talk.resource()
@@ -243,10 +268,11 @@ def test_keys_of_the_tee(talk: Talk) -> None:
     talk.done(*GROUPS["jwk"])
 
 
+@ALL
 def test_initdata(talk: Talk) -> None:
     key = Key()
 
-    def document(algorithm: str = "sha256", version: str = "0.1.0", data: str = "[data]\n'aa.toml' = 'x = 1'\n") -> dict[str, str]:
+    def document(algorithm: str = "sha256", version: str = "0.1.0", data: str = DATA) -> dict[str, str]:
         return {"format": "toml", "body": f'version = "{version}"\nalgorithm = "{algorithm}"\n{data}'}
 
     agent = "package agent_policy\ndefault CreateContainerRequest := true\n"
@@ -255,9 +281,9 @@ def test_initdata(talk: Talk) -> None:
         ("bad-toml", {"format": "toml", "body": "not toml ["}), ("bad-version", document(version="9.9.9")),
         *((algorithm, document(algorithm)) for algorithm in ("sha-384", "SHA256", "sm3", "sha384")),
         ("bad-algorithm", document("md5")), ("no-data", document(data="")),
-        ("bad-aa-toml", document(data="[data]\n'aa.toml' = 'no [ toml'\n'other' = 'x'\n")),
-        ("policy-data", document(data=f"[data]\n'policy.rego' = '''\n{agent}policy_data := {{\"a\": [1]}}\n'''\n")),
-        ("policy-nodata", document(data=f"[data]\n'policy.rego' = '''\n{agent}'''\n")),
+        ("bad-aa-toml", document(data='[data]\n"aa.toml" = "not [ toml"\n"other" = "x"\n')),
+        ("policy-data", document(data=f'[data]\n"policy.rego" = \'\'\'\n{agent}policy_data := {{\n  "a": [1, 2]\n}}\n\'\'\'\n')),
+        ("policy-nodata", document(data=f'[data]\n"policy.rego" = \'\'\'\n{agent}\'\'\'\n')),
         ("string", "abc"), ("extra-key", {**document(), "x": 1}),
     ):
         talk.handshake(f"initdata/{name}", key, init_data=init_data)
@@ -265,6 +291,7 @@ def test_initdata(talk: Talk) -> None:
     talk.done(*GROUPS["initdata"])
 
 
+@ALL
 def test_device(talk: Talk) -> None:
     key = Key()
 
@@ -297,6 +324,7 @@ def test_a_wrong_answer_is_noticed(talk: Talk, part: str, value: Any) -> None:
         talk("get/no-session", "GET", RESOURCE)
 
 
+@ALL
 def test_a_forgotten_exchange_is_noticed(talk: Talk) -> None:
     with pytest.raises(AssertionError, match=r"not carried out.*get/basic-auth"):
         talk.done(*GROUPS["get"])

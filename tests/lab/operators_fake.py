@@ -17,6 +17,7 @@ class FakeKube:
     def __init__(self, *objects: Object) -> None:
         self.objects: dict[tuple[str, str, str], Object] = {}
         self.calls: list[str] = []
+        self.events: list[tuple[str, str]] = []
         self.numbers = itertools.count(1)
         for obj in objects:
             self.put(obj)
@@ -85,6 +86,9 @@ class FakeKube:
         fresh = copy.deepcopy(old)
         _merge(fresh, patch)
         return self.put(fresh)
+
+    async def event(self, obj: Object, type: str, reason: str, message: str, component: str) -> None:
+        self.events.append((type, reason))
 
     async def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None,
                      **_: Any) -> bool:

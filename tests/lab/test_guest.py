@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from lab import caa, guest, guest_cdh, silicon
+from lab.releases import OSC
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,7 +53,7 @@ def test_initdata_is_measured_as_the_reference_vector_says() -> None:
 
 
 def test_missing_initdata_measures_as_the_adaptors_dummy() -> None:
-    adaptor = caa.Adaptor({"LAB_CLOUD": "/nonexistent/cloud"}, None)  # type: ignore[arg-type]
+    adaptor = caa.Adaptor({"LAB_CLOUD": "/nonexistent/cloud"}, None, OSC["1.11.1"])  # type: ignore[arg-type]
     _, digest = guest.process_initdata(adaptor.initdata({}))
     assert guest.extend(bytes(32), digest).hex() == "4b58b30becd30d16f7f60d56b32661d921ae0d3310c6a89f5d552f9bfee921a9"
 
@@ -75,6 +76,26 @@ def test_only_the_first_32_bytes_of_a_longer_digest_are_extended() -> None:
 def test_user_data_that_the_guest_refuses(encoded: str, text: str) -> None:
     with pytest.raises(guest.UserDataError, match=text):
         guest.process_initdata(encoded)
+
+
+def test_plain_initdata_of_osc_1_9() -> None:
+    """Up to 1.9 base64 of the TOML itself; what later releases take is refused, and the VM never becomes ready."""
+    files, digest = guest.process_initdata(base64.b64encode(VECTOR).decode(), compressed=False)
+    assert sorted(files) == ["aa.toml", "cdh.toml"]
+    assert guest.extend(bytes(32), digest).hex() == VECTOR_PCR8
+    with pytest.raises(guest.UserDataError, match="Error parse initdata"):
+        guest.process_initdata(encode(VECTOR), compressed=False)
+
+
+@pytest.mark.parametrize(("cdh", "uri"), [
+    (None, "kbs:///default/security-policy/osc"),
+    ("[kbc]\nname = 'cc_kbc'\n", "kbs:///default/security-policy/osc"),
+    ("[image]\nimage_security_policy_uri = 'kbs:///default/other/p'\n", "kbs:///default/other/p"),
+    ("[image]\nimage_security_policy = '{}'\n", None),
+], ids=["no cdh.toml", "no [image]", "another URI", "inline"])
+def test_image_policy_baked_into_the_image(cdh: str | None, uri: str | None) -> None:
+    hub = guest_cdh.Hub(None, cdh, guest_cdh.Attester(None, {}, "azsnpvtpm"), "0.1.1", "kbs:///default/security-policy/osc")
+    assert hub.image.get("image_security_policy_uri") == uri
 
 
 def test_default_policy_of_the_image_denies_exec_and_logs_only() -> None:
@@ -143,7 +164,7 @@ def test_image_policy(policy: dict[str, Any], refused: str) -> None:
 def test_size_of_a_pod_vm(annotations: dict[str, str], size: str) -> None:
     env = {"LAB_CLOUD": "/nonexistent/cloud", "AZURE_INSTANCE_SIZE": "Standard_DC2as_v5",
            "AZURE_INSTANCE_SIZES": "Standard_DC2as_v5,Standard_DC4as_v5,Standard_DC8as_v5"}
-    adaptor = caa.Adaptor(env, None)  # type: ignore[arg-type]
+    adaptor = caa.Adaptor(env, None, OSC["1.11.1"])  # type: ignore[arg-type]
     assert adaptor.size({caa.HYPERVISOR + name: value for name, value in annotations.items()}) == size
 
 

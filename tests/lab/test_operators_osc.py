@@ -24,6 +24,7 @@ from lab.osc_state import (
     set_condition,
     validate_peer_pods,
 )
+from lab.releases import OSC
 from lab.releases import OSC_NAMESPACE as NS
 from tests.lab.operators_fake import FakeKube
 
@@ -61,7 +62,7 @@ def kataconfig(**spec):
 class Lab:
     """A cluster in memory and the operator on it."""
 
-    def __init__(self, *more, spec=None, gate="true", peer_pods=True):
+    def __init__(self, *more, spec=None, gate="true", peer_pods=True, version="1.11.1"):
         self.kube = FakeKube(
             node("w1"), node("w2"), node("m1", "rendered-master-1", role="master"),
             pool("worker", "rendered-worker-1"), pool("master", "rendered-master-1", 1),
@@ -74,7 +75,7 @@ class Lab:
             kataconfig(**({"enablePeerPods": peer_pods} if spec is None else spec)),
             *more,
         )
-        self.operator = Operator(self.kube, make.Settings(images=IMAGES))
+        self.operator = Operator(self.kube, make.Settings(images=IMAGES, release=OSC[version]))
 
     def run(self):
         return asyncio.run(self.operator.reconcile("example-kataconfig"))
@@ -506,8 +507,84 @@ def test_validation_texts():
     validate_peer_pods({"data": SECRET}, {"data": CONFIG})
 
 
+# Other releases
+
+def test_1_9_makes_and_removes_its_machine_configs():
+    lab = with_inputs(version="1.9.0")
+    lab.run()
+    made = [c for c in lab.kube.calls if c.startswith("create MachineConfig ")]
+    assert made == [f"create MachineConfig {name}" for name in (
+        "50-kata-remote", "40-worker-kata-remote-config", make.EXTENSION_MC)]
+    handler = lab.kube.peek("MachineConfig", "50-kata-remote")
+    assert handler["metadata"]["labels"] == {PREFIX + "role": "kata-oc", "app": "peerpodconfig-openshift"}
+    assert handler["spec"]["config"]["storage"]["files"][0]["path"] == "/etc/crio/crio.conf.d/50-kata-remote"
+    lab = with_inputs(version="1.9.0").installed().deleted()
+    lab.run()
+    lab.mco_rolls_back()
+    lab.run()
+    assert lab.kube.names("MachineConfig") == []
+    assert with_inputs(version="1.9.0", peer_pods=False).run() is None
+
+
+def test_1_9_leaves_initdata_and_classes_alone():
+    lab = with_inputs(version="1.9.0", gate="false")
+    lab.kube.peek("ConfigMap", "peer-pods-cm", NS)["data"]["INITDATA"] = "user's"
+    lab.installed()
+    data = lab.kube.peek("ConfigMap", "peer-pods-cm", NS)["data"]
+    assert (data["INITDATA"], data["DISABLECVM"]) == ("user's", "true")
+    assert "finalizers" not in lab.kube.peek("RuntimeClass", "kata-remote")["metadata"]
+    assert "ownerReferences" not in lab.kube.peek("ConfigMap", "azure-podvm-image-cm", NS)["metadata"]
+
+
+@pytest.mark.parametrize(("version", "copies", "oci", "token"), [
+    ("1.9.0", True, False, False), ("1.11.1", True, True, False), ("1.12.1", False, True, True),
+    ("1.13.1", False, True, True)])
+def test_image_job_by_release(version, copies, oci, token):
+    images = {name: image for name, image in IMAGES.items() if oci or name != "PODVM_OCI"}
+    job = make.image_job(make.Settings(images=images, release=OSC[version]), "create", "1f2e3d4c-0000")
+    pod = job["spec"]["template"]["spec"]
+    assert ("initContainers" in pod) == copies
+    assert ("PODVM_IMAGE_URI" in [e["name"] for e in pod["containers"][0]["env"]]) == oci
+    assert ("bound-sa-token" in [v["name"] for v in pod["volumes"]]) == token
+
+
+def test_1_13_rolls_caa_with_the_config_map():
+    lab = with_inputs(version="1.13.1").installed()
+    assert lab.kata["status"]["runtimeClasses"] == ["kata", "kata-nvidia-gpu", "kata-remote"]
+
+    def mark():
+        return lab.kube.peek("DaemonSet", "osc-caa-ds", NS)["spec"]["template"]["metadata"]["annotations"]
+
+    config = lab.kube.peek("ConfigMap", "peer-pods-cm", NS)
+    assert mark() == {"peer-pods-cm/version": config["metadata"]["resourceVersion"]}
+    mark()["kubectl.kubernetes.io/restartedAt"] = "now"
+    lab.kube.put(config)
+    lab.operator.controller.store["KataConfig"]["example-kataconfig"] = lab.kata
+    asyncio.run(lab.operator._inputs_changed("peer-pods-cm"))
+    assert lab.operator.controller._dirty == {"example-kataconfig"}
+    lab.run()
+    assert mark() == {"peer-pods-cm/version": lab.kube.peek("ConfigMap", "peer-pods-cm", NS)["metadata"]["resourceVersion"]}
+    assert not hasattr(with_inputs(version="1.12.1").operator, "inputs")
+
+
+@pytest.mark.parametrize(("version", "mode", "words"), [
+    ("1.11.1", "DaemonSet", None), ("1.12.1", "MachineConfig", None), ("1.12.1", "DaemonSetFallback", None),
+    ("1.12.1", "nonsense", "using DaemonSetFallback"), ("1.12.1", "DaemonSet", "lab-osc works by MachineConfig only")])
+def test_deployment_mode(version, mode, words, caplog):
+    lab = with_inputs(version=version)
+    lab.kube.peek("ConfigMap", "osc-feature-gates", NS)["data"]["deploymentMode"] = mode
+    if words and mode == "DaemonSet":
+        with pytest.raises(Invalid, match=words):
+            lab.run()
+        assert lab.kube.names("MachineConfig") == []
+        return
+    lab.run()
+    assert make.EXTENSION_MC in lab.kube.names("MachineConfig")
+    assert (words or "") in caplog.text
+
+
 def test_versions():
     assert version_of({"OPERATOR_CONDITION_NAME": "sandboxed-containers-operator.v1.11.0"}) == "1.11.0"
     with pytest.raises(RuntimeError, match="stands in for"):
-        version_of({"OPERATOR_CONDITION_NAME": "sandboxed-containers-operator.v1.12.1"})
+        version_of({"OPERATOR_CONDITION_NAME": "sandboxed-containers-operator.v1.10.1"})
     assert settings_of({"RELATED_IMAGE_CAA": "x"}, "1.11.1").images == {"CAA": "x"}
