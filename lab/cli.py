@@ -143,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
     snap.add_argument("--list", action="store_true")
     back = commands.add_parser("restore", help="start the lab as it was at a snapshot")
     back.add_argument("name")
-    commands.add_parser("kbs", help="the KBS alone (--config-file FILE)", add_help=False)
+    commands.add_parser("kbs", help="the KBS alone (--config-file FILE [--release 1.0])", add_help=False)
     commands.add_parser("build", help="build or find the real programs")
     return top
 
