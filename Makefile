@@ -26,7 +26,7 @@ export PYTHONDONTWRITEBYTECODE :=
 LAB := $(BIN)/python -m lab
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test lint unit contract lab-test integration sanity molecule bench lab-up lab-down clean constraints docs
+.PHONY: help setup demo test lint unit contract lab-test integration sanity matrix molecule bench lab-up lab-down clean constraints docs
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -81,6 +81,10 @@ test: setup ## Every test
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory sanity
 	@$(PYTEST) tests/unit tests/contract tests/lab tests/integration
+
+matrix: setup ## The site run, each step alone and a killed run, in every release that the lab has
+	@for release in 1.9/0.3 1.11/1.0 1.12/1.1 1.13/1.2; do echo "matrix: $$release"; \
+		LAB_RELEASE_IN_FULL=$$release $(PYTEST) tests/integration/test_site.py tests/integration/test_steps.py || exit 1; done
 
 molecule: setup ## The molecule scenarios, each on a lab of its own
 	@$(BIN)/molecule test --all

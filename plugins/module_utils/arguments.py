@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -81,7 +83,8 @@ def secret_values(params: dict[str, Any], known: set[str], more: Secrets | None 
         if name.endswith("kubeconfig"):
             found |= kubeconfig_secrets(value)
     if more is not None:
-        found |= more(params)
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # of options that are not valid
+            found |= more(params)
     return {value for value in found if len(value) >= SHORTEST_SECRET}
 
 
@@ -136,6 +139,13 @@ def _decoded(text: str) -> set[str]:
         return set()
 
 
+def unexpected(error: Exception) -> dict[str, Any]:
+    """The result of an error that nobody thought of."""
+    return {"failed": True, "hint": "Report it with the output of -vvv.",
+            "msg": f"The module failed unexpectedly · {type(error).__name__}: {error} · This is an error of the collection: please "
+                   "report it with the output of -vvv."}
+
+
 def main(argument_spec: dict[str, Any], run: Run, secrets: Secrets | None = None, **kwargs: Any) -> None:
     """Run a module's work in a process of its own.
 
@@ -143,7 +153,15 @@ def main(argument_spec: dict[str, Any], run: Run, secrets: Secrets | None = None
     as AnsibleModule takes them. Nothing is written to the machine's log: a kubeconfig or a Secret may be among the options.
     """
     kwargs.setdefault("supports_check_mode", True)
-    module = AnsibleModule(argument_spec=argument_spec, no_log=True, **kwargs)
+
+    class Module(AnsibleModule):  # type: ignore[misc]
+        """Options that are not valid end before the work begins: their secret values must not be shown either."""
+
+        def fail_json(self, msg: str, **result: Any) -> None:
+            self.no_log_values |= secret_values(self.params, self.no_log_values, secrets)
+            super().fail_json(msg, **{"invocation": {"module_args": shown(self.params, argument_spec)}, **result})
+
+    module = Module(argument_spec=argument_spec, no_log=True, **kwargs)
     module.no_log_values = secret_values(module.params, module.no_log_values, secrets)
     context = Context(check_mode=module.check_mode, diff=module._diff, warn=module.warn)
     invocation = {"module_args": shown(module.params, argument_spec)}
@@ -151,6 +169,9 @@ def main(argument_spec: dict[str, Any], run: Run, secrets: Secrets | None = None
         result = run(module.params, context)
     except CocoError as error:
         module.fail_json(**{**error.result(), "invocation": invocation})
+        return
+    except Exception as error:
+        module.fail_json(**{**unexpected(error), "exception": traceback.format_exc(), "invocation": invocation})
         return
     if result.get("failed"):
         module.fail_json(**{"msg": "The module failed.", **result, "invocation": invocation})

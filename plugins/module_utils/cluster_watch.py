@@ -31,6 +31,8 @@ T = TypeVar("T")
 FIRST_ANSWER = 60.0
 #: Refused credentials (401, 403) are believed after this long: an API server that starts refuses everybody for a moment.
 REFUSED = 15.0
+#: However short the deadline: the first look gets this long, in seconds.
+FIRST_LOOK = 1.0
 #: Between two attempts, in seconds.
 AGAIN = 0.5
 
@@ -197,13 +199,14 @@ def until(cluster: Cluster, sources: list[Source], seconds: float, check: Callab
     with Follower(cluster, sources) as view:
         while True:
             view.changed.clear()
-            if all(view.known(source) for source in view.sources):
+            seen = all(view.known(source) for source in view.sources)
+            if seen:
                 found = check(view)
                 if found is not None:
                     return found
             if view.fatal is not None:
                 raise explain(what, view.fatal, cluster.server)
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 and (seen or left <= -FIRST_LOOK):
                 raise late(view)
-            view.changed.wait(min(left, 1.0))
+            view.changed.wait(min(max(left, 0.1), 1.0))

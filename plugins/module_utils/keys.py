@@ -20,7 +20,7 @@ try:
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
     MISSING = ""
 except ImportError as missing:
@@ -102,6 +102,17 @@ def fingerprint(public_pem: str) -> str:
 def same_public(first: str, second: str) -> bool:
     """Do two PEM texts carry the same administrator's public key?"""
     return fingerprint(first) == fingerprint(second)
+
+
+def new_ssh_public_key() -> str:
+    """The public half (OpenSSH, RSA) of a pair whose private half is thrown away here: nobody can log in with it.
+
+    The Azure cloud-api-adaptor up to OSC 1.10 starts no virtual machine without such a file.
+    """
+    check_library()
+    public = rsa.generate_private_key(65537, 3072).public_key()
+    text: bytes = public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return text.decode() + " thrown-away\n"
 
 
 # Certificates -------------------------------------------------------------------------------------------------------

@@ -195,7 +195,7 @@ class PodProbe:
         return cause or said, hint or "Look at the KBS's log and the pod's events."
 
     def value_trouble(self, toml: bytes) -> tuple[str, str] | None:
-        spec = (self.hub.get(API, "KbsConfig", "kbsconfig", self.params["trustee_namespace"]) or {}).get("spec") or {}
+        spec = (self.hub.get(API, "KbsConfig", self.params["kbsconfig"], self.params["trustee_namespace"]) or {}).get("spec") or {}
         name = spec.get("kbsRvpsRefValuesConfigMapName", "rvps-reference-values")
         config_map = self.hub.get("v1", "ConfigMap", name, self.params["trustee_namespace"]) or {}
         try:

@@ -20,6 +20,8 @@ from ansible_collections.confidential.containers.plugins.module_utils.releases i
 API = "confidentialcontainers.org/v1alpha1"
 #: A deployment that is not ready is given this long before it is judged, in seconds (more where the task says less).
 PATIENCE = 60
+#: A name or a connection that fails is tried again for this long: routers and DNS follow a Route after a moment.
+REACHABLE = 20
 
 
 class TrusteeProbe:
@@ -109,7 +111,7 @@ class TrusteeProbe:
     def reachable(self) -> bool:
         self.kbs = Kbs(self.params["kbs_url"], self.params["ca_certificate"] or "", self.params["connect_to"] or "",
                        self.params["request_timeout"])
-        deadline, pause = time.monotonic() + 20, threading.Event()
+        deadline, pause = time.monotonic() + REACHABLE, threading.Event()
         while True:
             try:
                 self.kbs.certificate()

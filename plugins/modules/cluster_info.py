@@ -141,6 +141,9 @@ cluster:
     peerpods_cm:
       description: The data of C(peer-pods-cm) or null, with the section C(peerpods).
       type: dict
+    ssh_key_present:
+      description: Whether there is a Secret C(ssh-key-secret), with the section C(peerpods).
+      type: bool
     kata_pods:
       description: The pods with a kata runtime class, with the section C(pods).
       type: list

@@ -101,12 +101,25 @@ objects:
     action:
       description: C(created), C(updated), C(unchanged), C(deleted), C(absent), C(ready), C(failed) or C(skipped).
       type: str
+    uid:
+      description: The UID of the object that was deleted; only with O(state=absent).
+      type: str
     ready:
       description: Whether it is ready; null where that was not awaited.
       type: bool
     message:
       description: What its readiness rests on, or what failed. The admitted host for a Route.
       type: str
+not_ready:
+  description: The objects that were awaited in vain, as in RV(objects), with the action C(waiting) or C(failed).
+  returned: when a wait for readiness fails
+  type: list
+  elements: dict
+conflicts:
+  description: The fields of the first object that failed which others own; each with C(field) and C(manager).
+  returned: when another manager owns a field
+  type: list
+  elements: dict
 hint:
   description: What to do.
   returned: failure

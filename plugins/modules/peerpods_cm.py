@@ -10,9 +10,10 @@ short_description: Merge the cloud settings of pod VMs into peer-pods-cm
 version_added: "0.1.0"
 description:
   - Computes the settings from the cluster's own cloud configuration and what is given, checks them, and merges them into the
-    shared config map. Keys that nobody here asks for stay, and so does what the operator wrote.
+    shared config map. What is given is written; defaults and discovered values only where there is nothing yet, so what
+    others wrote stays.
   - Restarts cloud-api-adaptor, whose environment is frozen, only when it must see the change and only in releases whose
-    operator does not do it.
+    operator does not do it. A restart that a killed run did not get to is made up for.
 author:
   - The confidential.containers contributors (@confidential-containers)
 options:

@@ -22,7 +22,11 @@ from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import merge_hash
 
-from ansible_collections.confidential.containers.plugins.module_utils.arguments import secret_values, shown
+from ansible_collections.confidential.containers.plugins.module_utils.arguments import (
+    secret_values,
+    shown,
+    unexpected,
+)
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
@@ -74,12 +78,7 @@ class Front(ActionBase):  # type: ignore[misc]
         except CocoError as error:
             done = error.result()
         except Exception as error:
-            done = {
-                "failed": True, "exception": traceback.format_exc(),
-                "msg": f"{self._task.action} failed unexpectedly · {type(error).__name__}: {error} · "
-                       "This is an error of the collection: please report it with the output of -vvv.",
-                "hint": "Report it with the output of -vvv.",
-            }
+            done = {**unexpected(error), "exception": traceback.format_exc()}
         result.update(self._clean(done, secrets))
         if warnings:
             result["warnings"] = [*result.get("warnings", []), *remove_values(warnings, secrets)]
@@ -107,11 +106,13 @@ class Front(ActionBase):  # type: ignore[misc]
         """The validated parameters, the secret values among them, and warnings about them."""
         keywords = getattr(self.work, "SPEC_KWARGS", {})
         validator = ArgumentSpecValidator(self.work.ARGUMENT_SPEC, **{name: keywords.get(name) for name in KEYWORDS})
-        validated = validator.validate(plain(dict(self._task.args)))
+        given = plain(dict(self._task.args))
+        validated = validator.validate(given)
         known = set(getattr(validated, "_no_log_values", set()))
         if validated.error_messages:
+            hidden = secret_values(given, known, getattr(self.work, "secrets", None))
             raise AnsibleActionFail(
-                f"{self._task.action}: the task's options are not valid · {remove_values(validated.errors.msg, known)} · "
+                f"{self._task.action}: the task's options are not valid · {remove_values(validated.errors.msg, hidden)} · "
                 f"see 'ansible-doc {self._task.action}'"
             )
         parameters = validated.validated_parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def running_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     state = tmp_path_factory.mktemp("lab") / "state"
     lab = Lab(Path(state))
     try:
-        lab.lab("up", "--release", "1.11/1.0")
+        lab.lab("up", "--release", os.environ.get("LAB_RELEASE_IN_FULL", "1.11/1.0"))
         lab.lab("snapshot", "virgin")
         yield lab
     finally:

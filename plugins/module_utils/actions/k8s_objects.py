@@ -5,14 +5,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from ansible_collections.confidential.containers.plugins.module_utils import releases
 from ansible_collections.confidential.containers.plugins.module_utils.arguments import cluster_options, object_secrets
 from ansible_collections.confidential.containers.plugins.module_utils.cluster import Cluster
-from ansible_collections.confidential.containers.plugins.module_utils.cluster_apply import apply_all, delete_all, entry
+from ansible_collections.confidential.containers.plugins.module_utils.cluster_apply import (
+    CHANGES,
+    apply_all,
+    delete_all,
+    entry,
+)
 from ansible_collections.confidential.containers.plugins.module_utils.cluster_wait import wait_gone, wait_ready
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
+from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "state": {"type": "str", "choices": ["present", "absent", "ready"], "default": "present"},
@@ -44,7 +52,8 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
         results, diffs = delete_all(cluster, objects, context)
         leaving = [obj for obj, result in zip(objects, results, strict=True) if result["action"] == "deleted"]
         if wait and leaving and not context.check_mode:
-            wait_gone(cluster, leaving, params["wait_timeout"], context)
+            with _what_was_done(results, diffs):
+                wait_gone(cluster, leaving, params["wait_timeout"], context)
     elif params["state"] == "present":
         results, diffs = apply_all(cluster, objects, context, params["force"])
     else:
@@ -54,11 +63,23 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
             for result in results:
                 result["message"] = result["message"] or "not awaited in check mode"
         else:
-            for result, state in zip(results, wait_ready(cluster, objects, params["wait_timeout"], context, release),
-                                     strict=True):
+            with _what_was_done(results, diffs):
+                states = wait_ready(cluster, objects, params["wait_timeout"], context, release)
+            for result, state in zip(results, states, strict=True):
                 result.update(ready=state["ready"], message=state["message"])
-    changed = any(result["action"] in ("created", "updated", "deleted") for result in results)
-    done: dict[str, Any] = {"changed": changed, "objects": results}
-    if diffs:
-        done["diff"] = diffs
-    return done
+    return _outcome(results, diffs)
+
+
+def _outcome(results: list[dict[str, Any]], diffs: list[dict[str, Any]]) -> dict[str, Any]:
+    changed = any(result["action"] in CHANGES for result in results)
+    return {"changed": changed, "objects": results, **({"diff": diffs} if diffs else {})}
+
+
+@contextlib.contextmanager
+def _what_was_done(results: list[dict[str, Any]], diffs: list[dict[str, Any]]) -> Iterator[None]:
+    """A wait that fails comes after changes: the error says which."""
+    try:
+        yield
+    except CocoError as error:
+        error.details = {**_outcome(results, diffs), **error.details}
+        raise

@@ -24,6 +24,9 @@ from ansible_collections.confidential.containers.plugins.module_utils.context im
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 from ansible_collections.confidential.containers.plugins.module_utils.kataconfig import kata_pods
 
+#: Stands at the config map from a write until the adaptor's pods are deleted, so that a run that is killed in between is resumed.
+PENDING = "confidential.containers/adaptor-restart-pending"
+
 ARGUMENT_SPEC: dict[str, Any] = {
     "release": {"type": "str", "required": True},
     "namespace": {"type": "str", "default": "openshift-sandboxed-containers-operator"},
@@ -54,10 +57,10 @@ def _run(cluster: Cluster, params: dict[str, Any], context: Context, osc: releas
     given = {key: str(value) for key, value in params["data"].items()}
     if params.get("initdata"):
         given["INITDATA"] = params["initdata"]
-    wanted = peerpods.desired({"proxy_timeout": osc.proxy_timeout, **_options(given)}, _cloud_conf(cluster),
-                              _infrastructure(cluster))
-    wanted.update(given)
     before = (current or {}).get("data") or {}
+    wanted = peerpods.desired({"proxy_timeout": osc.proxy_timeout, **given}, _cloud_conf(cluster), _infrastructure(cluster),
+                              params["tee"])
+    wanted = _asked({**given, **wanted}, set(given), before)
     if "INITDATA" in wanted and initdata.same(before.get("INITDATA", ""), wanted["INITDATA"]):
         wanted["INITDATA"] = before["INITDATA"]
     data, changes = peerpods.merge(before if current else None, wanted)
@@ -70,30 +73,35 @@ def _run(cluster: Cluster, params: dict[str, Any], context: Context, osc: releas
                               "findings": findings}
     target: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}}
     after = {**target, "data": data}
+    pending = PENDING in ((current or {}).get("metadata", {}).get("annotations") or {})
+    restart = (peerpods.env_relevant(changes) or pending) and params["restart_caa"] == "auto" and not osc.watches_peer_pods_cm \
+        and cluster.get("apps/v1", osc.caa_kind, osc.caa_name, namespace) is not None
     if result["changed"]:
         if context.diff:
             result["diff"] = [difference(current and {**target, **current}, after, f"ConfigMap {namespace}/{name}")]
-        _write(cluster, target, current, data, before, context)
-    restart = result["changed"] and peerpods.env_relevant(changes) and params["restart_caa"] == "auto" \
-        and not osc.watches_peer_pods_cm
+        _write(cluster, target, current, data, before, restart, context)
     if restart:
-        result["restarted"] = _restart(cluster, namespace, osc, params["wait_timeout"], context)
+        result["restarted"] = _restart(cluster, target, osc, params["wait_timeout"], context)
+        result["changed"] = result["changed"] or bool(result["restarted"])
     return result
 
 
-def _options(given: dict[str, str]) -> dict[str, str]:
-    """Given keys under the names that the pure core takes them by."""
-    return dict(given)
+def _asked(wanted: dict[str, str], given: set[str], before: dict[str, str]) -> dict[str, str]:
+    """What is given, and of defaults and discovered values only those for which there is nothing yet."""
+    if "AZURE_INSTANCE_SIZE" in given and wanted["AZURE_INSTANCE_SIZE"] not in before.get("AZURE_INSTANCE_SIZES", "").split(","):
+        given = {*given, "AZURE_INSTANCE_SIZES"}
+    return {key: value for key, value in wanted.items() if key in given or not before.get(key)}
 
 
 def _write(cluster: Cluster, target: Object, current: Object | None, data: dict[str, str], before: dict[str, str],
-           context: Context) -> None:
+           restart: bool, context: Context) -> None:
+    mark = {"annotations": {PENDING: "true"}} if restart else {}
     try:
         if current is None:
-            cluster.create({**target, "data": data}, dry_run=context.check_mode)
+            cluster.create({**target, "metadata": {**target["metadata"], **mark}, "data": data}, dry_run=context.check_mode)
         else:
             changed = {key: value for key, value in data.items() if before.get(key) != value}
-            version = {"metadata": {"resourceVersion": current["metadata"]["resourceVersion"]}}
+            version = {"metadata": {"resourceVersion": current["metadata"]["resourceVersion"], **mark}}
             cluster.patch(target, {**version, "data": changed}, dry_run=context.check_mode)
     except ApiFailure as error:
         if context.check_mode and error.status == 404:
@@ -101,23 +109,24 @@ def _write(cluster: Cluster, target: Object, current: Object | None, data: dict[
         raise
 
 
-def _restart(cluster: Cluster, namespace: str, osc: releases.OscRelease, seconds: int, context: Context) -> list[str]:
-    """Delete the adaptor's pods (their environment is frozen) and wait for new ones; nothing where there is no adaptor."""
-    api = "apps/v1"
-    if cluster.get(api, osc.caa_kind, osc.caa_name, namespace) is None:
-        return []
+def _restart(cluster: Cluster, config_map: Object, osc: releases.OscRelease, seconds: int, context: Context) -> list[str]:
+    """Delete the adaptor's pods (their environment is frozen) and wait for new ones."""
+    namespace = config_map["metadata"]["namespace"]
     pods = cluster.list("v1", "Pod", namespace, labels=f"name={osc.caa_name}")
     names = sorted(pod["metadata"]["name"] for pod in pods)
     running = kata_pods(cluster.list("v1", "Pod"))
     if running:
         context.warn(f"cloud-api-adaptor restarts while kata pods run ({', '.join(running)}): it forgets their virtual machines, "
                      "which stay behind when the pods are deleted; look for podvm-* machines")
-    if context.check_mode or not names:
+    if context.check_mode:
         return names
     for pod in pods:
         cluster.delete({**pod, "apiVersion": "v1", "kind": "Pod"})
+    cluster.patch(config_map, {"metadata": {"annotations": {PENDING: None}}})
+    if not names:
+        return names
     context.progress(f"{osc.caa_name}: {len(names)} pods restarted for the new configuration")
-    wait_ready(cluster, [{"apiVersion": api, "kind": osc.caa_kind, "metadata": {"name": osc.caa_name, "namespace": namespace}}],
+    wait_ready(cluster, [{"apiVersion": "apps/v1", "kind": osc.caa_kind, "metadata": {"name": osc.caa_name, "namespace": namespace}}],
                seconds, context)
     return names
 

@@ -30,7 +30,7 @@ def call(name: str, *arguments: Any) -> Any:
 
 def test_there_are_filters() -> None:
     assert NAMES == ["attestation_policy", "image_policies", "initdata_by_name", "kata_agent_policy", "kbs_config", "release",
-                     "resource_policy"]
+                     "resource_policy", "throwaway_ssh_key"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -83,6 +83,15 @@ def test_policies(pair: str) -> None:
 def test_agent_policy_and_image_policies() -> None:
     assert call("kata_agent_policy", {"logs": True}) == kata_policy.render({"logs": True})
     assert set(call("image_policies", {})) == {"insecure", "signed", "reject"}
+
+
+def test_throwaway_ssh_key() -> None:
+    made = call("throwaway_ssh_key", {"a": "b"})
+    assert made["a"] == "b"
+    assert made["id_rsa.pub"].startswith("ssh-rsa AAAA")
+    assert "PRIVATE" not in str(made)
+    assert call("throwaway_ssh_key", made) == made, "one that is there is kept"
+    assert call("throwaway_ssh_key", {})["id_rsa.pub"] != made["id_rsa.pub"]
 
 
 def test_documents_by_name() -> None:

@@ -1,0 +1,160 @@
+"""kataconfig_plan: reboots are a decision with reasons; looking costs nothing, acting is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
+from tests.fake_api import FakeApi
+from tests.fake_api.store import Object
+
+OSC, RELEASE = "openshift-sandboxed-containers-operator", "1.11/1.0"
+API, MCO = "kataconfiguration.openshift.io/v1", "machineconfiguration.openshift.io/v1"
+
+
+def config_map(name: str, **data: str) -> Object:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": OSC}, "data": data}
+
+
+def pool(paused: bool = False, degraded: str = "") -> Object:
+    conditions = [{"type": "Degraded", "status": "True"}, {"type": "NodeDegraded", "message": degraded}] if degraded else []
+    return {"apiVersion": MCO, "kind": "MachineConfigPool", "metadata": {"name": "worker"}, "spec": {"paused": paused},
+            "status": {"conditions": conditions}}
+
+
+def pod(name: str, **labels: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "labels": labels},
+            "spec": {"runtimeClassName": "kata-remote"}}
+
+
+@pytest.fixture(autouse=True)
+def _nodes(api: FakeApi) -> None:
+    api.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "w",
+                                                              "labels": {"node-role.kubernetes.io/worker": "", "kata": "yes"}}})
+    api.put(pool())
+
+
+def existing(api: FakeApi, image: str = "", confidential: str = "") -> Object:
+    api.put(config_map("peer-pods-cm", AZURE_IMAGE_ID=image))
+    if confidential:
+        api.put(config_map("azure-podvm-image-cm", CONFIDENTIAL_COMPUTE_ENABLED=confidential))
+    return api.put({"apiVersion": API, "kind": "KataConfig", "metadata": {"name": "mine"}, "spec": {"enablePeerPods": True}})
+
+
+def asked(api: FakeApi) -> set[str]:
+    return {r.path.rpartition("/")[2] for r in api.requests if r.method == "GET"} & {"pods", "nodes", "machineconfigpools"}
+
+
+@pytest.mark.parametrize(("image", "confidential", "options"), [
+    ("", "", {}), ("/built", "yes", {}), ("/built", "YES", {}), ("/given", "no", {"image_id": "/given"})])
+def test_nothing_to_do(api: FakeApi, call: Any, image: str, confidential: str, options: Object) -> None:
+    existing(api, image, confidential)
+    for act in (False, True):
+        result = call("kataconfig_plan", release=RELEASE, act=act, **options)
+        assert result == {"changed": False, "needed": "none", "reasons": [], "blockers": [], "name": "mine"}
+    assert asked(api) == set(), "pods and pools are looked at only if something is to be done"
+    assert not api.writes()
+
+
+def test_there_is_none(api: FakeApi, call: Any, lines: list[str]) -> None:
+    result = call("kataconfig_plan", release=RELEASE, act=True)
+    assert (result["needed"], result["name"], result["blockers"], result["changed"]) == ("create", "example-kataconfig", [], False)
+    assert "reboots the selected nodes once" in result["reasons"][0]
+    assert lines == [f"KataConfig: {result['reasons'][0]}"]
+    assert not api.writes()
+
+
+def test_it_is_being_deleted(api: FakeApi, call: Any) -> None:
+    existing(api)
+    api.put({"apiVersion": API, "kind": "KataConfig", "metadata": {"name": "mine", "finalizers": ["a/b"]}})
+    api.delete((API, "kataconfigs", "", "mine"))
+    result = call("kataconfig_plan", release=RELEASE)
+    assert (result["needed"], "being deleted" in result["reasons"][0]) == ("create", True)
+
+
+def test_without_the_operator_there_is_none(api: FakeApi, call: Any) -> None:
+    api.kinds = [kind for kind in api.kinds if kind.kind != "KataConfig"]
+    assert call("kataconfig_plan", check=True, release=RELEASE)["needed"] == "create"
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_an_image_that_is_not_confidential(api: FakeApi, call: Any, check: bool) -> None:
+    """Clear the id and let the operator look again: no reboot, and running pods are no hindrance."""
+    existing(api, "/old", "no")
+    api.put(pod("web"))
+    planned = call("kataconfig_plan", release=RELEASE)
+    assert (planned["needed"], planned["changed"], planned["blockers"]) == ("retrigger", False, [])
+    assert "/old was built without the confidential feature gate" in planned["reasons"][0]
+    version = api.version
+    result = call("kataconfig_plan", check=check, release=RELEASE, act=True)
+    assert (result["needed"], result["changed"]) == ("retrigger", True)
+    if check:
+        assert api.version == version
+        return
+    peerpods, image = api.find("v1", "ConfigMap", "peer-pods-cm", OSC), api.find("v1", "ConfigMap", "azure-podvm-image-cm", OSC)
+    config = api.find(API, "KataConfig", "mine")
+    assert peerpods is not None
+    assert image is not None
+    assert config is not None
+    assert peerpods["data"] == {"AZURE_IMAGE_ID": ""}
+    assert image["data"] == {"CONFIDENTIAL_COMPUTE_ENABLED": "yes"}
+    assert config["metadata"]["annotations"] == {"confidential.containers/retrigger": "1"}
+    assert call("kataconfig_plan", release=RELEASE, act=True)["needed"] == "none"
+    assert asked(api) == set()
+
+
+def test_a_second_retrigger_is_another_one(api: FakeApi, call: Any) -> None:
+    made = existing(api, "/old")
+    api.put({**made, "metadata": {**made["metadata"], "annotations": {"confidential.containers/retrigger": "4"}}})
+    call("kataconfig_plan", release=RELEASE, act=True)
+    config = api.find(API, "KataConfig", "mine")
+    assert config is not None
+    assert config["metadata"]["annotations"] == {"confidential.containers/retrigger": "5"}
+    assert api.find("v1", "ConfigMap", "azure-podvm-image-cm", OSC) is None, "a config map of the operator is not made"
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_running_pods_refuse_a_re_creation(api: FakeApi, call: Any, check: bool) -> None:
+    existing(api)
+    api.put(pod("web"))
+    planned = call("kataconfig_plan", release=RELEASE, recreate="always")
+    assert (planned["needed"], [b["code"] for b in planned["blockers"]]) == ("recreate", ["kata-pods"])
+    with pytest.raises(CocoError, match="KataConfig is not touched · pods use kata runtime classes: default/web") as raised:
+        call("kataconfig_plan", check=check, release=RELEASE, recreate="always", act=True)
+    assert raised.value.details["needed"] == "recreate"
+    assert call("kataconfig_plan", release=RELEASE, recreate="always", act=True, allow_pods=True)["blockers"] == []
+
+
+def test_probes_of_a_killed_run_do_not_refuse_it(api: FakeApi, call: Any) -> None:
+    existing(api)
+    api.put(pod("probe-attested-1", **{"confidential.containers/probe": "attested"}))
+    with pytest.raises(CocoError, match="default/probe-attested-1"):
+        call("kataconfig_plan", check=True, release=RELEASE, recreate="always", act=True)
+    assert api.find("v1", "Pod", "probe-attested-1", "default") is not None
+    assert call("kataconfig_plan", release=RELEASE, recreate="always", act=True)["blockers"] == []
+    assert api.find("v1", "Pod", "probe-attested-1", "default") is None
+
+
+@pytest.mark.parametrize(("hindrance", "selector", "text"), [
+    (pool(paused=True), {}, "the machine config pool worker is paused"),
+    (pool(degraded="node w is reporting: disk full"), {}, "is degraded: node w is reporting: disk full"),
+    (pool(), {"kata": "no"}, "matches no worker node"),
+])
+def test_what_speaks_against_it(api: FakeApi, call: Any, hindrance: Object, selector: Object, text: str) -> None:
+    api.put(hindrance)
+    with pytest.raises(CocoError, match=text):
+        call("kataconfig_plan", release=RELEASE, selector=selector, act=True)
+    assert call("kataconfig_plan", release=RELEASE, selector=selector)["blockers"]
+    assert not api.writes()
+
+
+def test_a_selector_that_matches(api: FakeApi, call: Any) -> None:
+    assert call("kataconfig_plan", release=RELEASE, selector={"kata": "yes"}, act=True)["blockers"] == []
+
+
+def test_forbidden(api: FakeApi, call: Any) -> None:
+    api.forbidden.add(("list", "kataconfigs"))
+    with pytest.raises(CocoError, match="The state of KataConfig cannot be read · the credentials may not do this"):
+        call("kataconfig_plan", release=RELEASE)
