@@ -25,17 +25,19 @@ def complaint(subscription: Object) -> str:
     return "; ".join(found)
 
 
-def choose(plans: list[Object], csv: str) -> tuple[Object | None, list[Object]]:
+def choose(plans: list[Object], csv: str, named: str = "") -> tuple[Object | None, list[Object]]:
     """(the plan to approve or already approved for exactly ``csv``, plans for something else left unapproved).
 
-    A plan that would install anything besides ``csv`` is never chosen.
+    A plan that would install anything besides ``csv`` is never chosen. OLM sometimes makes two for the same: the one that the
+    Subscription names (``named``, its ``status.installPlanRef``) is the one that leads somewhere, else the newest.
     """
     chosen: Object | None = None
     others = []
     for plan in sorted(plans, key=lambda p: str(p["metadata"].get("creationTimestamp", ""))):
         names = plan.get("spec", {}).get("clusterServiceVersionNames") or []
         if set(names) == {csv}:
-            chosen = plan
+            if chosen is None or chosen["metadata"]["name"] != named:
+                chosen = plan
         elif not plan.get("spec", {}).get("approved"):
             others.append(plan)
     return chosen, others

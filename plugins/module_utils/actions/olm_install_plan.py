@@ -85,7 +85,8 @@ class Installation:
                             f"{', '.join(self.csvs)}", "Set coco_release to the pair of the installed operators, or upgrade "
                             "the operator step by step first.", installed=installed)
         target = installed or self.wanted
-        chosen, others = olm.choose(plans, target)
+        named = (subscription.get("status", {}).get("installPlanRef") or {}).get("name", "")
+        chosen, others = olm.choose(plans, target, named)
         self.result.update(
             csv=target, pending=sorted({n for p in others for n in p["spec"]["clusterServiceVersionNames"]}),
             findings=olm.drift(subscription, str(subscription["spec"].get("name", "")), self.wanted),

@@ -73,3 +73,12 @@ def test_drift() -> None:
     ):
         found = olm.drift(subscription(**spec), "trustee-operator", csv)
         assert [(item["code"], item["severity"]) for item in found] == [(code, severity)]
+
+
+def test_of_several_plans_for_the_same_the_named_one() -> None:
+    plans = [plan("first", CSV), plan("second", CSV), plan("third", CSV, at="2026-02-01T00:00:00Z")]
+    for named in ("first", "second", "third"):
+        found, others = olm.choose(plans, CSV, named)
+        assert (found or {})["metadata"]["name"] == named
+        assert others == []
+    assert (olm.choose(plans, CSV, "of something else")[0] or {})["metadata"]["name"] == "third"
