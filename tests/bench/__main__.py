@@ -79,7 +79,9 @@ def peer_run(lab: Lab, objects: list[dict[str, Any]], directory: Path, binaries:
     playbook.write_text(yaml.safe_dump([{"hosts": "localhost", "connection": "local", "gather_facts": False,
                                          "vars": {"ansible_python_interpreter": str(binaries / "python")},
                                          "tasks": tasks}]))
-    env = {**os.environ, "ANSIBLE_CONFIG": "/dev/null", "ANSIBLE_COLLECTIONS_PATH": str(directory)}
+    (directory / "ansible.cfg").write_text("[defaults]\n")
+    env = {**os.environ, "ANSIBLE_CONFIG": str(directory / "ansible.cfg"), "ANSIBLE_HOME": str(directory / "ansible-home")}
+    env.pop("ANSIBLE_COLLECTIONS_PATH", None)
     done = subprocess.run([binaries / "ansible-playbook", "-i", "localhost,", playbook], env=env, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode != 0:
