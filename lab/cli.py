@@ -86,7 +86,8 @@ def logs(state: Path, name: str, program: str, follow: bool) -> int:
 def audit_events(file: Path) -> Iterator[dict[str, Any]]:
     with file.open() as lines:
         for line in lines:
-            yield json.loads(line)
+            if line.endswith("\n"):  # the last one may still be in the making
+                yield json.loads(line)
 
 
 def is_write(event: dict[str, Any]) -> bool:

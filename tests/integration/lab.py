@@ -144,6 +144,8 @@ class Lab:
         with open(self.cluster["audit_log"], "rb") as file:
             file.seek(since)
             for line in file:
+                if not line.endswith(b"\n"):
+                    return  # still being written
                 event = json.loads(line)
                 if event["stage"] == "ResponseComplete" and event["user"]["username"] == user \
                         and event.get("userAgent") != "tests":
