@@ -148,7 +148,7 @@ class Lab:
                     return  # still being written
                 event = json.loads(line)
                 if event["stage"] == "ResponseComplete" and event["user"]["username"] == user \
-                        and event.get("userAgent") != "tests":
+                        and event.get("userAgent") not in ("tests", "lab-seed"):
                     yield event
 
     @property
