@@ -9,6 +9,7 @@ connections, without discovery documents or model classes of their own. Kinds th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -61,7 +62,7 @@ class Kind:
     verbs: tuple[str, ...] = ()
 
 
-def _builtin() -> dict[tuple[str, str], Kind]:
+def _kinds() -> dict[tuple[str, str], Kind]:
     table = {
         "v1": "ConfigMap:configmaps Secret:secrets Service:services ServiceAccount:serviceaccounts Pod:pods Event:events "
               "Endpoints:endpoints PersistentVolumeClaim:persistentvolumeclaims Namespace:namespaces! Node:nodes!",
@@ -72,6 +73,15 @@ def _builtin() -> dict[tuple[str, str], Kind]:
         "node.k8s.io/v1": "RuntimeClass:runtimeclasses!",
         "discovery.k8s.io/v1": "EndpointSlice:endpointslices",
         "apiextensions.k8s.io/v1": "CustomResourceDefinition:customresourcedefinitions!",
+        "operators.coreos.com/v1": "OperatorGroup:operatorgroups",
+        "operators.coreos.com/v1alpha1": "Subscription:subscriptions InstallPlan:installplans "
+                                         "ClusterServiceVersion:clusterserviceversions CatalogSource:catalogsources",
+        "config.openshift.io/v1": "ClusterVersion:clusterversions! Infrastructure:infrastructures! Ingress:ingresses!",
+        "route.openshift.io/v1": "Route:routes",
+        "machineconfiguration.openshift.io/v1": "MachineConfigPool:machineconfigpools!",
+        "kataconfiguration.openshift.io/v1": "KataConfig:kataconfigs!",
+        "confidentialcontainers.org/v1alpha1": "KbsConfig:kbsconfigs TrusteeConfig:trusteeconfigs",
+        "aro.openshift.io/v1alpha1": "Cluster:clusters!",
     }
     kinds = {}
     for api_version, text in table.items():
@@ -82,8 +92,9 @@ def _builtin() -> dict[tuple[str, str], Kind]:
     return kinds
 
 
-#: Kinds that every supported Kubernetes serves.
-BUILTIN = _builtin()
+#: Kinds whose place is fixed: those of Kubernetes, and those of the operators that this collection works with. Whether the
+#: cluster serves one of the latter is seen by its answer; no discovery is asked for.
+KNOWN = _kinds()
 
 
 class Cluster:
@@ -164,8 +175,11 @@ class Cluster:
     # Kinds ------------------------------------------------------------------------------------------------------
 
     def kind(self, api_version: str, kind: str) -> Kind:
-        """Where a kind is served; the whole discovery is two requests. Raises :class:`UnknownKind`."""
-        found = BUILTIN.get((api_version, kind))
+        """Where a kind is served; the whole discovery is two requests. Raises :class:`UnknownKind`.
+
+        A kind of :data:`KNOWN` may turn out not to be served when it is asked for: see :func:`_of_kind`.
+        """
+        found = KNOWN.get((api_version, kind))
         if found is None:
             with self._lock:
                 if not self._kinds:
@@ -232,7 +246,8 @@ class Cluster:
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> Object | None:
         """The object; None where it, its namespace or its kind is not there."""
         try:
-            found: Object = self.request("GET", self.path(api_version, kind, namespace, name))
+            with _of_kind(api_version, kind):
+                found: Object = self.request("GET", self.path(api_version, kind, namespace, name))
         except UnknownKind:
             return None
         except ApiFailure as error:
@@ -257,7 +272,8 @@ class Cluster:
                      fields: str = "") -> tuple[Objects, str]:
         """The objects, and the version to watch them from. Raises :class:`UnknownKind` where the kind is not served."""
         query = {name: value for name, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
-        found = self.request("GET", self.path(api_version, kind, namespace), query)
+        with _of_kind(api_version, kind):
+            found = self.request("GET", self.path(api_version, kind, namespace), query)
         items = [{"apiVersion": api_version, "kind": kind, **item} for item in found.get("items") or []]
         return items, str(found.get("metadata", {}).get("resourceVersion", ""))
 
@@ -271,7 +287,8 @@ class Cluster:
         """Create the object; :class:`ApiFailure` 409 where it exists."""
         path = self.path(obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace"))
         query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
-        found: Object = self.request("POST", path, query, obj)
+        with _of_kind(obj["apiVersion"], obj["kind"]):
+            found: Object = self.request("POST", path, query, obj)
         return found
 
     def patch(self, obj: Object, patch: Any, kind: str = "merge", dry_run: bool = False, force: bool = False,
@@ -284,7 +301,8 @@ class Cluster:
             query.update(force="true" if force else "false", fieldValidation="Strict")
         if dry_run:
             query["dryRun"] = "All"
-        found: Object = self.request("PATCH", path + (f"/{subresource}" if subresource else ""), query, patch, CONTENT[kind])
+        with _of_kind(obj["apiVersion"], obj["kind"]):
+            found: Object = self.request("PATCH", path + (f"/{subresource}" if subresource else ""), query, patch, CONTENT[kind])
         return found
 
     def delete(self, obj: Object, dry_run: bool = False, propagation: str = "Background", grace: int | None = None) -> bool:
@@ -296,7 +314,8 @@ class Cluster:
         if grace is not None:
             query["gracePeriodSeconds"] = grace
         try:
-            self.raw("DELETE", self.path(obj["apiVersion"], obj["kind"], meta.get("namespace"), meta["name"]), query)
+            with _of_kind(obj["apiVersion"], obj["kind"]):
+                self.raw("DELETE", self.path(obj["apiVersion"], obj["kind"], meta.get("namespace"), meta["name"]), query)
         except UnknownKind:
             return False
         except ApiFailure as error:
@@ -329,7 +348,8 @@ class Cluster:
         """(type, object) of changes after ``version``, for about ``seconds``; ``opened`` gets the response (to cut it off)."""
         query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": seconds, "allowWatchBookmarks": "true"}
         query |= {name: value for name, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
-        answer = self.raw("GET", self.path(api_version, kind, namespace), query, timeout=seconds + 5, stream=True)
+        with _of_kind(api_version, kind):
+            answer = self.raw("GET", self.path(api_version, kind, namespace), query, timeout=seconds + 5, stream=True)
         if opened is not None:
             opened(answer)
         rest = b""
@@ -352,6 +372,17 @@ class Cluster:
             "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
             "spec": {"resourceAttributes": {k: v for k, v in attributes.items() if v}}})
         return bool(answer["status"].get("allowed"))
+
+
+@contextlib.contextmanager
+def _of_kind(api_version: str, kind: str) -> Iterator[None]:
+    """A path that the server does not know means a kind that it does not serve."""
+    try:
+        yield
+    except ApiFailure as error:
+        if error.not_served:
+            raise UnknownKind(api_version, kind) from error
+        raise
 
 
 def _failure(status: int, text: bytes) -> ApiFailure:

@@ -46,6 +46,11 @@ class ApiFailure(Exception):
         return "does not support dry run" in self.message
 
     @property
+    def not_served(self) -> bool:
+        """The server knows no such path: the kind, its version or its group is not there."""
+        return self.status == 404 and self.message in ("404 page not found", "the server could not find the requested resource")
+
+    @property
     def no_namespace(self) -> bool:
         """The namespace is not there."""
         return self.status == 404 and bool(re.search(r'namespaces? "[^"]+" not found', self.message))

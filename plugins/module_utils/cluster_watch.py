@@ -89,6 +89,7 @@ class Follower(View):
         self.changed = threading.Event()
         self.fatal: Exception | None = None
         self._stopped = threading.Event()
+        self._needed = threading.Event()
         self._answered = threading.Event()
         self._started = time.monotonic()
         self._refused_since: dict[Source, float] = {}
@@ -101,9 +102,14 @@ class Follower(View):
 
     def __exit__(self, *_error: object) -> None:
         self._stopped.set()
+        self._needed.set()
         for answer in list(self._open.values()):
             with contextlib.suppress(Exception):
                 answer.shutdown()
+
+    def keep_watching(self) -> None:
+        """The first look was not enough: from now on, changes are watched."""
+        self._needed.set()
 
     def _follow(self, source: Source) -> None:
         while not self._stopped.is_set() and self.fatal is None:
@@ -136,6 +142,9 @@ class Follower(View):
         self._answered.set()
         self._refused_since.pop(source, None)
         self._learn(source, {_key(item): item for item in items}, "")
+        self._needed.wait()
+        if self._stopped.is_set():
+            return
         events = self.cluster.watch(source.api_version, source.kind, source.namespace or None, version, source.labels,
                                     source.fields(), opened=lambda answer: self._opened(source, answer))
         for event, obj in events:
@@ -195,7 +204,8 @@ def until(cluster: Cluster, sources: list[Source], seconds: float, check: Callab
     ``check`` is called when all sources were seen, at each change and once a second; it may raise. ``late`` makes the error of
     the deadline (``seconds`` from now); ``what`` begins the error of a connection that fails for good.
     """
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
+    deadline = began + seconds
     with Follower(cluster, sources) as view:
         while True:
             view.changed.clear()
@@ -204,6 +214,8 @@ def until(cluster: Cluster, sources: list[Source], seconds: float, check: Callab
                 found = check(view)
                 if found is not None:
                     return found
+            if seen or time.monotonic() - began > FIRST_LOOK:
+                view.keep_watching()
             if view.fatal is not None:
                 raise explain(what, view.fatal, cluster.server)
             left = deadline - time.monotonic()

@@ -160,6 +160,32 @@ def build(options: dict[str, Any]) -> bytes:
     return document(files, algorithm)
 
 
+#: The keys of a named document.
+DOCUMENT_KEYS = ("algorithm", "agent_policy", "policy_rego", "image_security_policy", "resources", "aa_toml", "cdh_toml", "extra")
+
+
+def named(name: str, chosen: Any, defaults: dict[str, Any]) -> dict[str, Any]:
+    """The options of :func:`build` for one named document, and its ``resources`` (the Secrets that it opens; None: all).
+
+    ``chosen``: any of :data:`DOCUMENT_KEYS`; ``defaults``: ``algorithm``, ``agent_policy``, ``image_security_policy`` of
+    documents that name none, and ``security_policy_secret``. Raises :class:`CocoError` for another key or shape.
+    """
+    chosen = {} if chosen is None else chosen
+    odd = sorted(map(str, set(chosen) - set(DOCUMENT_KEYS))) if isinstance(chosen, dict) else [f"a {type(chosen).__name__}"]
+    if odd:
+        raise CocoError(f"The initdata document {name} cannot be built", f"it holds {', '.join(odd)}",
+                        f"Give a map with any of {', '.join(DOCUMENT_KEYS)}.")
+    chosen = {**{key: defaults[key] for key in ("algorithm", "agent_policy", "image_security_policy")},
+              **{key: value for key, value in chosen.items() if value is not None}}
+    return {
+        "algorithm": chosen["algorithm"],
+        "policy": chosen.get("policy_rego") or kata_policy.render(chosen["agent_policy"]),
+        "image_security_policy_uri": f"kbs:///default/{defaults['security_policy_secret']}/{chosen['image_security_policy']}",
+        "aa_toml": chosen.get("aa_toml"), "cdh_toml": chosen.get("cdh_toml"), "extra": chosen.get("extra") or {},
+        "resources": chosen.get("resources"),
+    }
+
+
 def refuse(findings: list[Finding]) -> None:
     """Raise :class:`CocoError` for the errors among the findings (all of them in one text)."""
     errors = [finding for finding in findings if finding["severity"] == "error"]

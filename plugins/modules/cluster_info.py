@@ -15,10 +15,11 @@ author:
 options:
   gather:
     description:
-      - The sections to read. The default is all.
+      - The sections to read. The default is all. V(trustee) has parts that can be read alone, V(trustee_certificates) and so on.
     type: list
     elements: str
-    choices: [version, platform, ingress, topology, cloud_conf, operators, trustee, kata, peerpods, pods, permissions]
+    choices: [version, platform, ingress, topology, cloud_conf, operators, trustee, kata, peerpods, pods, permissions,
+              trustee_certificates, trustee_auth, trustee_values, trustee_deployment, trustee_routes]
   release:
     description:
       - The pair of OpenShift sandboxed containers and Trustee releases, such as V(1.11/1.0).

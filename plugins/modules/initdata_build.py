@@ -54,6 +54,27 @@ options:
   toml:
     description: A complete document, taken byte for byte.
     type: str
+  documents:
+    description:
+      - Several documents by name, in place of one. Keys of a document are C(algorithm), C(agent_policy), C(policy_rego),
+        C(image_security_policy), C(resources) (the Secrets that it opens), C(aa_toml), C(cdh_toml) and C(extra).
+    type: dict
+  agent_policy:
+    description: "Choices of the kata agent's policy for O(documents) that name none: C(exec), C(logs), C(exec_allowlist)."
+    type: dict
+    default: {}
+  image_security_policy:
+    description: The image policy of O(documents) that name none, a key of O(security_policy_secret).
+    type: str
+    default: signed
+  security_policy_secret:
+    description: The Secret of the KBS that holds the image policies.
+    type: str
+    default: security-policy
+  kbs_ca_exists:
+    description: Whether O(kbs_ca) is in use. Documents with one that has yet to be made are refused, except in check mode.
+    type: bool
+    default: true
 attributes:
   check_mode:
     description: Can run in check mode and say what would change.
@@ -78,6 +99,16 @@ EXAMPLES = r"""
     image_security_policy_uri: kbs:///default/security-policy/signed
   register: built
 
+- name: Build the named documents of an inventory
+  confidential.containers.initdata_build:
+    release: "1.11/1.0"
+    kbs_url: "https://{{ kbs_host }}"
+    kbs_ca: "{{ certificates.ca_certificate }}"
+    documents:
+      default: {}
+      debugging: {agent_policy: {exec: true, logs: true}, resources: []}
+  register: built
+
 - name: Take a document as it is
   confidential.containers.initdata_build:
     release: "1.11/1.0"
@@ -85,46 +116,50 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+documents:
+  description: The documents by name, each with the keys below, its C(name) and its C(resources).
+  returned: with O(documents)
+  type: dict
 toml:
   description: The document.
-  returned: success
+  returned: without O(documents), as all that follows
   type: str
 encoded:
   description: The document as C(INITDATA) or the annotation holds it.
-  returned: success
+  returned: without O(documents)
   type: str
 encoding:
   description: The encoding of RV(encoded).
-  returned: success
+  returned: without O(documents)
   type: str
   sample: gzip+base64
 algorithm:
   description: The digest algorithm of the document.
-  returned: success
+  returned: without O(documents)
   type: str
 digest:
   description: The digest over the document's bytes, in hex.
-  returned: success
+  returned: without O(documents)
   type: str
 pcr8:
   description: PCR 8 of a vTPM after the document was measured, in hex.
-  returned: success
+  returned: without O(documents)
   type: str
 host_data:
   description: HOST_DATA of AMD SEV-SNP, in hex.
-  returned: success
+  returned: without O(documents)
   type: str
 mr_config_id:
   description: MRCONFIGID of Intel TDX, in hex.
-  returned: success
+  returned: without O(documents)
   type: str
 annotation:
   description: The pod annotation, with C(key) and C(value).
-  returned: success
+  returned: without O(documents)
   type: dict
 size:
   description: The size of RV(encoded), in bytes.
-  returned: success
+  returned: without O(documents)
   type: int
 findings:
   description: What is questionable; each with C(severity), C(code), C(message) and C(hint).

@@ -37,9 +37,16 @@ options:
     type: list
     elements: str
     default: []
+  ready:
+    description:
+      - Objects that the operator brings (C(apiVersion), C(kind), C(metadata)), which must be ready once the CSV has succeeded. Not
+        awaited in check mode.
+    type: list
+    elements: dict
+    default: []
   wait_timeout:
     description:
-      - Seconds until the CSV must have succeeded.
+      - Seconds until the CSV must have succeeded and O(ready) must be ready.
     type: int
     default: 900
 extends_documentation_fragment:

@@ -36,6 +36,12 @@ options:
     type: list
     elements: str
     default: []
+  known:
+    description:
+      - Every spoke that there should be. With it, values of other spokes are warned about.
+    type: list
+    elements: str
+    default: []
   extra:
     description:
       - More reference values by name. A list is added to one of the same name, anything else replaces it.

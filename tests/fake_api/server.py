@@ -228,14 +228,18 @@ class _Handler(BaseHTTPRequestHandler):
         if version:
             served = [k for k in api.kinds if k.api_version == version[1]]
             if not served:
-                raise Refused(404, "NotFound", "the server could not find the requested resource")
+                self.answer(404, "404 page not found\n")
+                return
             self.answer(200, {"kind": "APIResourceList", "groupVersion": version[1], "resources": [
                 {"name": k.plural, "kind": k.kind, "namespaced": k.namespaced, "verbs": ["get", "list", "watch"]} for k in served]})
             return
         found = PATH.match(path)
         kind = api.kind(found["version"], found["plural"]) if found else None
         if found is None or kind is None:
-            raise Refused(404, "NotFound", "the server could not find the requested resource")
+            if path.startswith("/api/v1/"):  # as a real server: a Status in the core group, plain text elsewhere
+                raise Refused(404, "NotFound", "the server could not find the requested resource")
+            self.answer(404, "404 page not found\n")
+            return
         self._allowed(request, kind, found)
         self._objects(request, kind, found["namespace"] or "", found["name"] or "", found["sub"] or "")
 

@@ -64,7 +64,7 @@ def encoded(lab: Lab, document: str) -> str:
   gather_facts: false
   tasks:
     - include_role: {{name: confidential.containers.initdata, tasks_from: compute}}
-    - copy: {{content: "{{{{ initdata_computed['{document}'].encoded }}}}", dest: "{target}", mode: "0600"}}
+    - copy: {{content: "{{{{ initdata_built.documents['{document}'].encoded }}}}", dest: "{target}", mode: "0600"}}
 """)
     done = subprocess.run(["ansible-playbook", "-i", "inventories/lab", str(play), "-e", json.dumps(VARIABLES)], cwd=root, env=lab.env,
                           text=True, capture_output=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -30,6 +30,8 @@ from ansible_collections.confidential.containers.plugins.module_utils.trustee im
 CONFIG = "config.openshift.io/v1"
 OLM = "operators.coreos.com/v1alpha1"
 TRUSTEE = "confidentialcontainers.org/v1alpha1"
+#: Parts of the section trustee that can be gathered alone.
+TRUSTEE_PARTS = ("trustee_certificates", "trustee_auth", "trustee_values", "trustee_deployment", "trustee_routes")
 SECTIONS = ("version", "platform", "ingress", "topology", "cloud_conf", "operators", "trustee", "kata", "peerpods", "pods",
             "permissions")
 #: What the roles do with a cluster: (verb, group, resource, zone).
@@ -45,7 +47,7 @@ NEEDED = (
 )
 
 ARGUMENT_SPEC: dict[str, Any] = {
-    "gather": {"type": "list", "elements": "str", "choices": list(SECTIONS)},
+    "gather": {"type": "list", "elements": "str", "choices": [*SECTIONS, *TRUSTEE_PARTS]},
     "release": {"type": "str"},
     "trustee_namespace": {"type": "str", "default": "trustee-operator-system"},
     "osc_namespace": {"type": "str", "default": "openshift-sandboxed-containers-operator"},
@@ -65,20 +67,21 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
     pair = releases.parse(params["release"]) if params.get("release") else None
     cluster = Cluster.from_params(params)
     wanted = params["gather"] or list(SECTIONS)
+    parts = TRUSTEE_PARTS if "trustee" in wanted else [name for name in wanted if name in TRUSTEE_PARTS]
     image_key = pair.osc.image_key if pair else "AZURE_IMAGE_ID"
     adaptor = pair.osc.caa_name if pair else "osc-caa-ds"
     gatherers: dict[str, Callable[[], dict[str, Any]]] = {
         "version": lambda: version(cluster), "platform": lambda: platform(cluster), "ingress": lambda: ingress(cluster),
         "topology": lambda: topology(cluster), "cloud_conf": lambda: cloud_conf(cluster),
-        "operators": lambda: operators(cluster, params), "trustee": lambda: trustee(cluster, params),
+        "operators": lambda: operators(cluster, params), "trustee": lambda: trustee(cluster, params, parts),
         "kata": lambda: kata(cluster), "peerpods": lambda: peerpods(cluster, params["osc_namespace"], image_key, adaptor),
         "pods": lambda: pods(cluster), "permissions": lambda: permissions(cluster, params),
     }
     found: dict[str, Any] = {"server": cluster.server}
     try:
-        cluster.kinds()
+        sections = [name for name in gatherers if name in wanted or (name == "trustee" and parts)]
         with ThreadPoolExecutor(WORKERS) as pool:
-            for part in pool.map(lambda name: gatherers[name](), wanted):
+            for part in pool.map(lambda name: gatherers[name](), sections):
                 found.update(part)
     except (ApiFailure, UnknownKind, Unreachable) as error:
         raise explain("The cluster cannot be examined", error, cluster.server) from error
@@ -175,31 +178,37 @@ def _decoded(secret: Object | None, *keys: str) -> str:
     return ""
 
 
-def trustee(cluster: Cluster, params: dict[str, Any]) -> dict[str, Any]:
+def trustee(cluster: Cluster, params: dict[str, Any], parts: Iterable[str]) -> dict[str, Any]:
+    """The wanted parts of what the hub holds."""
     namespace = params["trustee_namespace"]
 
     def get(kind: str, name: str, api: str = "v1") -> Object | None:
         return cluster.get(api, kind, name, namespace)
 
-    https = get("Secret", params["https_certificate_secret"])
-    signer = get("Secret", params["signer_certificate_secret"])
-    kbsconfig = get("KbsConfig", params["kbsconfig"], TRUSTEE) or {}
-    values = get("ConfigMap", params["reference_values_config_map"])
-    routes = cluster.list("route.openshift.io/v1", "Route", namespace)
-    deployment = get("Deployment", "trustee-deployment", "apps/v1") or {}
-    pods = cluster.list("v1", "Pod", namespace, labels="app=kbs")
-    metadata = {kind: cluster.metadata(kind, namespace) for kind in ("ConfigMap", "Secret")} if pods else {}
-    return {"trustee": {
-        "auth_public_key": _decoded(get("Secret", params["auth_secret"]), "publicKey", "kbs.pem"),
-        "https_certificate": _decoded(https, "certificate", "tls.crt"), "ca": _decoded(https, "ca.crt"),
-        "signer_certificate": _decoded(signer, "token.crt", "tls.crt"),
-        "kbsconfig": kbsconfig.get("spec"), "is_ready": kbsconfig.get("status", {}).get("isReady"),
-        "verification_present": get("Secret", params["verification_secret"]) is not None,
-        "stale_pods": stale_pods(kbsconfig.get("spec") or {}, metadata, pods),
-        "deployed": bool(deployment), "reference_values": (values or {}).get("data"),
-        "routes": [{"name": r["metadata"]["name"], "host": r.get("spec", {}).get("host", ""),
-                    "termination": (r.get("spec", {}).get("tls") or {}).get("termination", "")} for r in routes],
-    }}
+    found: dict[str, Any] = {}
+    if "trustee_certificates" in parts:
+        https = get("Secret", params["https_certificate_secret"])
+        signer = get("Secret", params["signer_certificate_secret"])
+        found |= {"https_certificate": _decoded(https, "certificate", "tls.crt"), "ca": _decoded(https, "ca.crt"),
+                  "signer_certificate": _decoded(signer, "token.crt", "tls.crt")}
+    if "trustee_auth" in parts:
+        found["auth_public_key"] = _decoded(get("Secret", params["auth_secret"]), "publicKey", "kbs.pem")
+    if "trustee_values" in parts:
+        values = get("ConfigMap", params["reference_values_config_map"])
+        found |= {"reference_values": (values or {}).get("data"),
+                  "verification_present": get("Secret", params["verification_secret"]) is not None}
+    if "trustee_deployment" in parts:
+        kbsconfig = get("KbsConfig", params["kbsconfig"], TRUSTEE) or {}
+        pods = cluster.list("v1", "Pod", namespace, labels="app=kbs")
+        metadata = {kind: cluster.metadata(kind, namespace) for kind in ("ConfigMap", "Secret")} if pods else {}
+        found |= {"kbsconfig": kbsconfig.get("spec"), "is_ready": kbsconfig.get("status", {}).get("isReady"),
+                  "stale_pods": stale_pods(kbsconfig.get("spec") or {}, metadata, pods),
+                  "deployed": get("Deployment", "trustee-deployment", "apps/v1") is not None}
+    if "trustee_routes" in parts:
+        routes = cluster.list("route.openshift.io/v1", "Route", namespace)
+        found["routes"] = [{"name": r["metadata"]["name"], "host": r.get("spec", {}).get("host", ""),
+                            "termination": (r.get("spec", {}).get("tls") or {}).get("termination", "")} for r in routes]
+    return {"trustee": found}
 
 
 def kata(cluster: Cluster) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.confidential.containers.plugins.module_utils import initdata, keys, measurements, releases
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
+from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "release": {"type": "str", "required": True},
@@ -24,13 +25,36 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "files": {"type": "dict", "default": {}},
     "extra": {"type": "dict", "default": {}},
     "toml": {"type": "str"},
+    "documents": {"type": "dict"},
+    "agent_policy": {"type": "dict", "default": {}},
+    "image_security_policy": {"type": "str", "default": "signed"},
+    "security_policy_secret": {"type": "str", "default": "security-policy", "no_log": False},
+    "kbs_ca_exists": {"type": "bool", "default": True},
 }
-SPEC_KWARGS: dict[str, Any] = {"mutually_exclusive": [("toml", "kbs_url"), ("toml", "aa_toml"), ("toml", "cdh_toml")]}
+SPEC_KWARGS: dict[str, Any] = {"mutually_exclusive": [
+    ("toml", "kbs_url"), ("toml", "aa_toml"), ("toml", "cdh_toml"),
+    *(("documents", name) for name in ("toml", "policy", "image_security_policy_uri", "aa_toml", "cdh_toml")),
+]}
 
 
 def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
-    """Bytes once; encoding, digest and registers from those bytes."""
+    """One document, or each of the named ``documents``."""
     keys.check_library()
+    if not params["kbs_ca_exists"] and not context.check_mode:
+        raise CocoError("The initdata documents cannot be built",
+                        "the certificate authority of the KBS, which they embed, does not exist yet",
+                        "Run step 2 first (--tags step02), or give one (coco_tls_source).")
+    if params["documents"] is None:
+        return {"changed": False, **_build(params, context)}
+    named = {str(name): initdata.named(str(name), document, params) for name, document in params["documents"].items()}
+    built = {name: {"name": name, "resources": options["resources"], **_build({**params, **options}, context)}
+             for name, options in named.items()}
+    return {"changed": False, "documents": built,
+            "findings": [finding for document in built.values() for finding in document["findings"]]}
+
+
+def _build(params: dict[str, Any], context: Context) -> dict[str, Any]:
+    """Bytes once; encoding, digest and registers from those bytes."""
     osc = releases.parse(params["release"]).osc
     if params["toml"]:
         toml = params["toml"].encode()
@@ -48,7 +72,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
     for finding in findings:
         context.warn(f"{finding['message']} · {finding['hint']}")
     return {
-        "changed": False, "toml": toml.decode(), "encoded": encoded, "encoding": osc.initdata_encoding,
+        "toml": toml.decode(), "encoded": encoded, "encoding": osc.initdata_encoding,
         "algorithm": parsed["algorithm"], **measurements.bindings(toml),
         "annotation": {"key": osc.initdata_annotation, "value": encoded}, "size": len(encoded), "findings": findings,
     }

@@ -18,6 +18,7 @@ from ansible_collections.confidential.containers.plugins.module_utils.cluster im
     Unreachable,
     explain,
 )
+from ansible_collections.confidential.containers.plugins.module_utils.cluster_wait import wait_ready
 from ansible_collections.confidential.containers.plugins.module_utils.cluster_watch import Source, View, until
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
@@ -31,6 +32,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "subscription": {"type": "str", "required": True},
     "csv": {"type": "str", "required": True},
     "accepted": {"type": "list", "elements": "str", "default": []},
+    "ready": {"type": "list", "elements": "dict", "default": []},
     "wait_timeout": {"type": "int", "default": 900},
     **cluster_options(),
 }
@@ -38,7 +40,7 @@ SPEC_KWARGS: dict[str, Any] = {}
 
 
 def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
-    """Approve exactly the pinned CSV's plan and wait until that CSV has succeeded."""
+    """Approve exactly the pinned CSV's plan, wait until that CSV has succeeded and what it brings is ready."""
     cluster = Cluster.from_params(params)
     try:
         return _run(cluster, params, context)
@@ -54,7 +56,15 @@ def _run(cluster: Cluster, params: dict[str, Any], context: Context) -> dict[str
         found = {name: cluster.get(API, "ClusterServiceVersion", name, namespace) for name in names}
         return work.predict(cluster.get(API, "Subscription", params["subscription"], namespace),
                             cluster.list(API, "InstallPlan", namespace), found)
-    return until(cluster, [work.subscription, work.plans, *work.csvs.values()], params["wait_timeout"], work.check, work.late, work.what)
+    began = time.monotonic()
+    result = until(cluster, [work.subscription, work.plans, *work.csvs.values()], params["wait_timeout"], work.check, work.late, work.what)
+    if params["ready"]:
+        try:
+            wait_ready(cluster, params["ready"], max(1.0, params["wait_timeout"] - (time.monotonic() - began)), context)
+        except CocoError as error:
+            error.details = {**result, **error.details}
+            raise
+    return result
 
 
 class Installation:

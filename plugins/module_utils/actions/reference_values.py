@@ -29,6 +29,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "release": {"type": "str", "required": True},
     "spokes": {"type": "dict", "default": {}},
     "remove": {"type": "list", "elements": "str", "default": []},
+    "known": {"type": "list", "elements": "str", "default": []},
     "extra": {"type": "dict", "default": {}},
     "keep_old": {"type": "bool", "default": False},
     "expiration": {"type": "str"},
@@ -120,12 +121,17 @@ def _outcome(params: dict[str, Any], context: Context, trustee: releases.Trustee
     if errors:
         raise CocoError("The reference values would not work", "; ".join(e["message"] for e in errors),
                         " ".join(dict.fromkeys(e["hint"] for e in errors)), findings=findings)
+    others = sorted(set(together) - set(parts))
+    gone = [name for name in others if name not in params["known"]]
+    if params["known"] and gone:
+        context.warn(f"the KBS still accepts what {', '.join(gone)} ran, which the inventory no longer names · Where a spoke is gone "
+                     "for good: playbooks/spoke_remove.yml -e coco_spoke=<name>.")
     old = {name: item["value"] for name, item in held.items()}
     wanted = {rvps.SPOKES: json.dumps(together, sort_keys=True)}
     if trustee.migration_annotation:
         wanted[trustee.migration_annotation] = trustee.migration_value
     return {
-        "data": data, "values": values, "spokes": together, "others": sorted(set(together) - set(parts)),
+        "data": data, "values": values, "spokes": together, "others": others,
         "expiration": expiration, "findings": findings,
         "changes": {"added": sorted(n for n in values if old.get(n) != values[n]),
                     "removed": sorted(n for n in old if n not in values)},

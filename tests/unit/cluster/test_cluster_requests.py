@@ -17,36 +17,56 @@ from ansible_collections.confidential.containers.plugins.module_utils.cluster im
     explain,
 )
 from tests.fake_api import FakeApi, status
+from tests.fake_api.store import Kind
 
 
-def test_built_in_kinds_need_no_discovery(api: FakeApi, cluster: Cluster) -> None:
+def test_known_kinds_need_no_discovery(api: FakeApi, cluster: Cluster) -> None:
     cluster.get("v1", "ConfigMap", "none", "default")
     cluster.list("apps/v1", "Deployment")
-    assert [r.path for r in api.requests] == ["/api/v1/namespaces/default/configmaps/none", "/apis/apps/v1/deployments"]
+    cluster.list("route.openshift.io/v1", "Route", "n")
+    assert [r.path for r in api.requests] == ["/api/v1/namespaces/default/configmaps/none", "/apis/apps/v1/deployments",
+                                              "/apis/route.openshift.io/v1/namespaces/n/routes"]
 
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_discovery_is_made_once(api: FakeApi, cluster: Cluster, legacy: bool) -> None:
     api.legacy_discovery = legacy
-    assert cluster.path("route.openshift.io/v1", "Route", "n", "r") == "/apis/route.openshift.io/v1/namespaces/n/routes/r"
-    assert cluster.path("config.openshift.io/v1", "Infrastructure", None, "cluster").endswith("/infrastructures/cluster")
+    api.kinds += [Kind("example.org/v1", "Thing", "things", True), Kind("example.org/v1", "Whole", "wholes", False)]
+    assert cluster.path("example.org/v1", "Thing", "n", "t") == "/apis/example.org/v1/namespaces/n/things/t"
+    assert cluster.path("example.org/v1", "Whole", None, "w") == "/apis/example.org/v1/wholes/w"
     made = len(api.requests)
     assert made == 2 or legacy
-    assert cluster.kinds()["kataconfiguration.openshift.io/v1", "KataConfig"].namespaced is False
     with pytest.raises(UnknownKind):
         cluster.kind("nowhere.io/v1", "Thing")
     assert len(api.requests) == made
 
 
-def test_a_kind_installed_meanwhile_is_found_by_a_recheck(api: FakeApi, cluster: Cluster) -> None:
+def test_an_unknown_kind_installed_meanwhile_is_found_by_a_recheck(api: FakeApi, cluster: Cluster) -> None:
+    assert cluster.list("example.org/v1", "Thing", "n") == []
+    assert cluster.get("example.org/v1", "Thing", "k", "n") is None
+    cluster.recheck("example.org/v1")  # still not there: no error
+    api.kinds.append(Kind("example.org/v1", "Thing", "things", True))
+    cluster.recheck("example.org/v1")
+    assert cluster.kind("example.org/v1", "Thing").plural == "things"
+
+
+def test_a_known_kind_that_is_not_served_is_none(api: FakeApi, cluster: Cluster) -> None:
+    """A real server answers '404 page not found' as text there, and a Status for an object that is missing."""
+    kbs = {"apiVersion": "confidentialcontainers.org/v1alpha1", "kind": "KbsConfig", "metadata": {"name": "k", "namespace": "n"}}
     gone = [k for k in api.kinds if k.kind == "KbsConfig"]
     api.kinds.remove(gone[0])
-    assert cluster.list("confidentialcontainers.org/v1alpha1", "KbsConfig", "n") == []
-    assert cluster.get("confidentialcontainers.org/v1alpha1", "KbsConfig", "k", "n") is None
-    cluster.recheck("confidentialcontainers.org/v1alpha1")  # still not there: no error
+    assert cluster.list(kbs["apiVersion"], "KbsConfig", "n") == []
+    assert cluster.get(kbs["apiVersion"], "KbsConfig", "k", "n") is None
+    assert cluster.delete(kbs) is False
+    for call in (lambda: cluster.list_version(kbs["apiVersion"], "KbsConfig", "n"), lambda: cluster.create(kbs),
+                 lambda: cluster.patch(kbs, kbs, "apply"), lambda: list(cluster.watch(kbs["apiVersion"], "KbsConfig", "n", "1"))):
+        with pytest.raises(UnknownKind):
+            call()
     api.kinds += gone
-    cluster.recheck("confidentialcontainers.org/v1alpha1")
-    assert cluster.kind("confidentialcontainers.org/v1alpha1", "KbsConfig").plural == "kbsconfigs"
+    with pytest.raises(ApiFailure) as raised:
+        cluster.patch(kbs, {}, "merge")
+    assert raised.value.status == 404
+    assert not raised.value.not_served
 
 
 @pytest.mark.parametrize("code", [429, 502, 503, 504])

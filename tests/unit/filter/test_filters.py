@@ -29,7 +29,7 @@ def call(name: str, *arguments: Any) -> Any:
 
 
 def test_there_are_filters() -> None:
-    assert NAMES == ["attestation_policy", "image_policies", "initdata_by_name", "kata_agent_policy", "kbs_config", "release",
+    assert NAMES == ["attestation_policy", "image_policies", "kata_agent_policy", "kbs_config", "release",
                      "resource_policy", "throwaway_ssh_key"]
 
 
@@ -92,15 +92,6 @@ def test_throwaway_ssh_key() -> None:
     assert "PRIVATE" not in str(made)
     assert call("throwaway_ssh_key", made) == made, "one that is there is kept"
     assert call("throwaway_ssh_key", {})["id_rsa.pub"] != made["id_rsa.pub"]
-
-
-def test_documents_by_name() -> None:
-    results = [{"item": "default", "toml": "t", "encoded": "e", "digest": "d", "pcr8": "p", "invocation": {}, "changed": False},
-               {"item": "other", "pcr8": "q"}]
-    kept = {"toml": "t", "encoded": "e", "digest": "d", "pcr8": "p"}
-    assert call("initdata_by_name", results, {"default": None, "other": {"resources": ["mine"]}}) == {
-        "default": {"name": "default", "resources": None, **kept}, "other": {"name": "other", "resources": ["mine"], "pcr8": "q"}}
-    assert call("initdata_by_name", results)["other"]["resources"] is None
 
 
 @pytest.mark.parametrize(("name", "arguments"), [

@@ -56,7 +56,7 @@ def test_names_carry_the_prefix(role: str) -> None:
 def test_registered_names_carry_the_prefix(role: str) -> None:
     for path in sorted((ROOT / "roles" / role / "tasks").glob("*.yml")):
         for task in tasks_of(path):
-            assert str(task.get("register", f"__{role}_")).startswith(f"__{role}_"), f"{path.name}: {task['register']}"
+            assert str(task.get("register", f"{role}_")).removeprefix("__").startswith(f"{role}_"), f"{path.name}: {task['register']}"
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -141,8 +141,8 @@ def test_role_metadata(role: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_every_entry_point_has_its_tasks(role: str) -> None:
     files = {path.stem for path in (ROOT / "roles" / role / "tasks").glob("*.yml")}
-    included = {Path(str(task["ansible.builtin.include_tasks"])).stem for path in (ROOT / "roles" / role / "tasks").glob("*.yml")
-                for task in tasks_of(path) if "ansible.builtin.include_tasks" in task}
+    included = {Path(str(task[word])).stem for path in (ROOT / "roles" / role / "tasks").glob("*.yml")
+                for task in tasks_of(path) for word in ("ansible.builtin.include_tasks", "ansible.builtin.import_tasks") if word in task}
     assert set(docs.specs(role)) <= files
     assert files <= set(docs.specs(role)) | included, "a task file that nothing specifies or includes"
 
