@@ -1,46 +1,48 @@
-"""Performance, measured on a lab of its own: ``make bench``.
+"""Performance, measured on labs of its own: ``make bench``; ``--write`` puts the figures into docs/performance.md.
 
-Prints figures beside what the project wants to reach; asserts nothing. The peer, one ``kubernetes.core.k8s`` task per
-object, runs in the same session on the same objects, because ratios hold on a busy machine and seconds do not.
+Prints figures beside what the project wants to reach; asserts nothing. The peers (``peers.py``) run in the same session on the
+same objects, because ratios hold on a busy machine and seconds do not.
 """
 
 from __future__ import annotations
 
 import collections
-import json
+import datetime
 import os
-import resource
-import subprocess
+import platform
 import sys
 import tempfile
-import time
-import venv
 from pathlib import Path
 from typing import Any
 
-import yaml
+from lab import build
+from tests.bench import peers
+from tests.bench.spent import Spent, spend
+from tests.integration.lab import ROOT, Lab
 
-from tests.integration.lab import ROOT, Lab, Run
-
-PEER_PACKAGES = ["ansible==12.3.0", "kubernetes==37.0.2"]
 DROPPED = ("managedFields", "resourceVersion", "uid", "creationTimestamp", "generation", "ownerReferences", "finalizers",
            "selfLink", "deletionTimestamp")
+DOCUMENT = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
+PLAIN = """- hosts: lab
+  gather_facts: false
+  tasks:
+"""
 
 
-def say(text: str) -> None:
-    print(text, flush=True)
+class Figures:
+    """The rows of the report."""
 
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, str]] = []
 
-def cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    def add(self, what: str, value: Any, goal: str = "") -> None:
+        self.rows.append((what, str(value), goal))
+        print(f"bench: {what}: {value}" + (f" (to reach: {goal})" if goal else ""), flush=True)
 
-
-def measured(work: Any) -> tuple[Any, float, float]:
-    """Result, wall seconds and CPU seconds of the child processes of ``work()``."""
-    began, before = time.monotonic(), cpu()
-    result = work()
-    return result, time.monotonic() - began, cpu() - before
+    def table(self) -> str:
+        lines = ["| what | measured | to reach |", "| --- | --- | --- |", *(f"| {' | '.join(row)} |" for row in self.rows)]
+        return "\n".join(lines)
 
 
 def requests(lab: Lab, mark: int) -> collections.Counter[str]:
@@ -49,9 +51,13 @@ def requests(lab: Lab, mark: int) -> collections.Counter[str]:
                                for event in lab.events(mark))
 
 
+def told(counted: collections.Counter[str]) -> str:
+    return f"{counted.total()}: " + ", ".join(f"{count} {verb}" for verb, count in counted.most_common())
+
+
 def managed_objects(lab: Lab) -> list[dict[str, Any]]:
-    """The objects that the collection applied, as manifests."""
-    found = lab.managed()
+    """The objects that the steps before the proof applied, as manifests."""
+    found = [item for item in lab.managed() if item["metadata"]["name"] != "coco-verify"]
     for item in found:
         item.pop("status", None)
         for name in DROPPED:
@@ -59,36 +65,23 @@ def managed_objects(lab: Lab) -> list[dict[str, Any]]:
     return found
 
 
-def peer_environment() -> Path:
-    """A Python environment with the peer collections; made once."""
-    directory = ROOT / ".cache" / "bench-venv"
-    if not (directory / ".ready").exists():
-        say("bench: installing the peer collections (500 MB, about a minute the first time)")
-        venv.create(directory, with_pip=True)
-        subprocess.run([directory / "bin" / "python", "-m", "pip", "install", "-q", *PEER_PACKAGES], check=True)
-        (directory / ".ready").touch()
-    return directory / "bin"
+def site(lab: Lab, *arguments: str) -> Spent:
+    return spend([str(Path(sys.executable).parent / "ansible-playbook"), "-i", f"inventories/{lab.inventory}", "playbooks/site.yml",
+                  *arguments], lab.env, ROOT)
 
 
-def peer_run(lab: Lab, objects: list[dict[str, Any]], directory: Path, binaries: Path) -> None:
-    """One ``kubernetes.core.k8s`` task per object, server-side apply."""
-    tasks = [{"kubernetes.core.k8s": {"definition": item, "apply": True, "kubeconfig": lab.cluster["kubeconfig"],
-                                      "server_side_apply": {"field_manager": "peer", "force_conflicts": True}},
-              "name": f"Apply {item['kind']} {item['metadata']['name']}", "no_log": True} for item in objects]
-    playbook = directory / "peer.yml"
-    playbook.write_text(yaml.safe_dump([{"hosts": "localhost", "connection": "local", "gather_facts": False,
-                                         "vars": {"ansible_python_interpreter": str(binaries / "python")},
-                                         "tasks": tasks}]))
-    (directory / "ansible.cfg").write_text("[defaults]\n")
-    env = {**os.environ, "ANSIBLE_CONFIG": str(directory / "ansible.cfg"), "ANSIBLE_HOME": str(directory / "ansible-home")}
-    env.pop("ANSIBLE_COLLECTIONS_PATH", None)
-    done = subprocess.run([binaries / "ansible-playbook", "-i", "localhost,", playbook], env=env, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if done.returncode != 0:
-        raise SystemExit(f"bench: the peer's playbook failed; its last lines:\n{done.stdout[-2000:]}")
+def floor(lab: Lab, directory: Path) -> tuple[float, float]:
+    """CPU seconds of ansible-playbook itself, and of one task that does nothing."""
+    spent = []
+    for count in (1, 101):
+        playbook = directory / f"plain{count}.yml"
+        playbook.write_text(PLAIN + "    - ansible.builtin.debug: {msg: '{{ coco_release }}'}\n" * count)
+        spent.append(spend([str(Path(sys.executable).parent / "ansible-playbook"), "-i", f"inventories/{lab.inventory}", str(playbook)],
+                           lab.env, ROOT).cpu)
+    return spent[0], (spent[1] - spent[0]) / 100
 
 
-def memory(state: Path) -> dict[str, int]:
+def stand_ins(state: Path) -> dict[str, int]:
     """Resident MiB of each Python stand-in of the lab in ``state``."""
     sizes: dict[str, int] = {}
     for process in Path("/proc").glob("[0-9]*"):
@@ -105,53 +98,92 @@ def memory(state: Path) -> dict[str, int]:
     return sizes
 
 
-def expect(run: Run) -> Run:
-    if run.code != 0:
-        raise SystemExit(f"bench: the site run failed; its last lines:\n{run.output[-3000:]}")
-    return run
+def one_cluster(figures: Figures, directory: Path) -> tuple[Spent, Spent]:
+    """The lab, the site run and its peers; (first run, no-change run) of the site."""
+    lab = Lab(directory / "one" / "state")
+    command = [sys.executable, "-m", "lab"]
+    try:
+        lab.lab("up")
+        lab.lab("down")
+        figures.add("lab up, warm", f"{spend([*command, 'up'], lab.env, ROOT).wall:.1f} s", "25 s")
+        lab.lab("snapshot", "virgin")
+        figures.add("lab from a snapshot", f"{spend([*command, 'restore', 'virgin'], lab.env, ROOT).wall:.1f} s", "10 s")
+        mark = lab.mark
+        first = site(lab)
+        figures.add("site, first run", first, "90 s (with a warm lab up)")
+        figures.add("its requests", told(requests(lab, mark)))
+        figures.add("site, second run, with the proof", site(lab), "30 s")
+        mark = lab.mark
+        own = site(lab, "--skip-tags", "step13,step14")
+        counted = requests(lab, mark)
+        objects = managed_objects(lab)
+        figures.add("site without the proof, no change", own)
+        figures.add("its requests", told(counted))
+        figures.add("its requests an object", f"{counted.total() / len(objects):.1f} ({len(objects)} objects)", "2")
+        mark = lab.mark
+        site(lab, "--skip-tags", "preflight,step13,step14")
+        figures.add("the same without preflight", f"{requests(lab, mark).total() / len(objects):.1f}")
+        start, task = floor(lab, directory)
+        figures.add("ansible-playbook itself; one task that does nothing", f"{start:.2f} CPU s; {task * 1000:.0f} CPU ms")
+        for name, size in sorted(stand_ins(lab.state).items()):
+            figures.add(f"memory of {name}", f"{size} MiB", "80 MiB")
+        beside_peers(figures, lab, objects, own, directory)
+        return first, site(lab)
+    finally:
+        lab.lab("down", check=False)
+
+
+def beside_peers(figures: Figures, lab: Lab, objects: list[dict[str, Any]], own: Spent, directory: Path) -> None:
+    """The no-change run beside (a), (b) and (c), each run twice: the first makes the peer an owner."""
+    kubeconfig = lab.cluster["kubeconfig"]
+    program = Path(build.programs()["kubectl"])
+    peers.binaries()
+    runs = {
+        "(a) kubectl apply and wait for each step": lambda: peers.kubectl(program, kubeconfig, objects, directory),
+        "(b) one kubernetes.core.k8s task for each object": lambda: peers.ansible(kubeconfig, objects, directory, lists=False),
+        "(c) one kubernetes.core.k8s list for each step": lambda: peers.ansible(kubeconfig, objects, directory, lists=True),
+    }
+    for (name, run), goal in zip(runs.items(), ("", "0.1", "0.4"), strict=True):
+        run()
+        mark = lab.mark
+        spent = run()
+        figures.add(name, f"{spent}, {requests(lab, mark).total()} requests")
+        figures.add(f"CPU of site / {name[:3]}", f"{own.cpu / spent.cpu:.2f}", goal)
+
+
+def three_clusters(figures: Figures, directory: Path, first: Spent, again: Spent) -> None:
+    """A hub and two spokes, beside one cluster."""
+    lab = Lab(directory / "three" / "state", "lab_hub_spoke", "hub1")
+    try:
+        lab.lab("up", "--clusters", "3")
+        spent = site(lab)
+        figures.add("hub and 2 spokes, first run", spent)
+        figures.add("wall, beside one cluster", f"{spent.wall / first.wall:.2f}", "1.6")
+        spent = site(lab)
+        figures.add("hub and 2 spokes, no change, with the proof", spent)
+        figures.add("wall, beside one cluster", f"{spent.wall / again.wall:.2f}", "1.6")
+    finally:
+        lab.lab("down", check=False)
+
+
+def write(figures: Figures) -> None:
+    text = DOCUMENT.read_text()
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    said = f"Measured on {datetime.date.today()}, {os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}."
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{said}\n\n{figures.table()}\n{END}{after}")
+    print(f"bench: {DOCUMENT.relative_to(ROOT)} written")
 
 
 def main() -> int:
+    figures = Figures()
     with tempfile.TemporaryDirectory(prefix="coco-bench-") as temporary:
         directory = Path(temporary)
-        lab = Lab(directory / "state")
-        figures: list[tuple[str, str, str]] = []
-        try:
-            lab.lab("up")
-            lab.lab("down")
-            _, wall, _ = measured(lambda: lab.lab("up"))
-            figures.append(("lab up, warm", f"{wall:.1f} s", "25 s"))
-            lab.lab("snapshot", "virgin")
-            _, wall, _ = measured(lambda: lab.lab("restore", "virgin"))
-            figures.append(("lab from a snapshot", f"{wall:.1f} s", "10 s"))
-            say("bench: first site run")
-            mark = lab.mark
-            _, wall, seconds = measured(lambda: expect(lab.playbook("site")))
-            figures.append(("site, first run", f"{wall:.1f} s, {seconds:.1f} CPU s", "90 s (with a warm lab up)"))
-            figures.append(("  requests", json.dumps(dict(requests(lab, mark))), ""))
-            say("bench: second site run")
-            _, wall, _ = measured(lambda: expect(lab.playbook("site")))
-            figures.append(("site, second run", f"{wall:.1f} s", "30 s"))
-            mark = lab.mark
-            _, wall, own = measured(lambda: expect(lab.playbook("site", "--skip-tags", "step13,step14")))
-            objects = managed_objects(lab)
-            counted = requests(lab, mark)
-            figures.append(("site without the proof, no change", f"{wall:.1f} s, {own:.1f} CPU s", ""))
-            figures.append(("  requests", json.dumps(dict(counted)), ""))
-            figures.append(("  requests per object", f"{counted.total() / len(objects):.1f} ({len(objects)} objects)", "2"))
-            for name, size in sorted(memory(lab.state).items()):
-                figures.append((f"  memory {name}", f"{size} MiB", "80 MiB"))
-            binaries = peer_environment()
-            say("bench: the peer, one kubernetes.core.k8s task per object")
-            peer_run(lab, objects, directory, binaries)
-            _, wall, peer = measured(lambda: peer_run(lab, objects, directory, binaries))
-            figures.append(("peer, no change", f"{wall:.1f} s, {peer:.1f} CPU s", ""))
-            figures.append(("CPU, site / peer", f"{own / peer:.2f}", "0.25"))
-        finally:
-            lab.lab("down", check=False)
-            width = max((len(name) for name, _, _ in figures), default=0)
-            for name, value, goal in figures:
-                say(f"{name.ljust(width)}  {value}" + (f"   (to reach: {goal})" if goal else ""))
+        first, again = one_cluster(figures, directory)
+        three_clusters(figures, directory, first, again)
+    print(figures.table())
+    if "--write" in sys.argv[1:]:
+        write(figures)
     return 0
 
 

@@ -94,13 +94,13 @@ class Lab:
         if self._api is None:
             urllib3.disable_warnings()
             self._api = config.new_client_from_config(self.cluster["kubeconfig"])
-            self._api.user_agent = "tests"
         return self._api
 
     def request(self, method: str, path: str, body: Any = None,
                 content_type: str = "application/merge-patch+json") -> Any:
         """A request as the test's own administrator; None for 404."""
-        headers = {"Accept": "application/json", "Content-Type": content_type if method == "PATCH" else "application/json"}
+        headers = {"User-Agent": "tests", "Accept": "application/json",
+                   "Content-Type": content_type if method == "PATCH" else "application/json"}
         answer = self.api.rest_client.request(method, self.api.configuration.host + path, headers=headers, body=body)
         answer.read()
         if answer.status == 404:
