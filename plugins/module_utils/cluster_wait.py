@@ -19,7 +19,7 @@ from ansible_collections.confidential.containers.plugins.module_utils.cluster_er
 from ansible_collections.confidential.containers.plugins.module_utils.cluster_watch import Source, View, until
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
-from ansible_collections.confidential.containers.plugins.module_utils.readiness import RELATED, ready
+from ansible_collections.confidential.containers.plugins.module_utils.readiness import OSC_NAMESPACE, RELATED, ready
 
 Key = tuple[str, str, str, str]
 State = dict[str, Any]
@@ -27,6 +27,8 @@ State = dict[str, Any]
 #: How long a failure must be seen before it is believed, in seconds: these kinds pass through failed states by themselves.
 PATIENCE = {"MachineConfigPool": 10.0, "KataConfig": 10.0, "Deployment": 5.0, "KbsConfig": 5.0, "Route": 3.0,
             "ClusterServiceVersion": 3.0}
+#: The operator's job that builds the pod VM image, and how many of its last lines are told.
+IMAGE_JOB, IMAGE_JOB_LINES = "osc-podvm-image-creation", 5
 #: Objects whose pods tell why they are not ready.
 WORKLOADS = ("Deployment", "DaemonSet", "Job", "ReplicaSet", "StatefulSet")
 
@@ -194,11 +196,23 @@ def diagnose(cluster: Cluster, obj: Object | None, key: Key) -> str:
             told = sorted({text for pod in pods for text in pod_trouble(pod)})
             if told:
                 return "; ".join(told[:4])
+        if key[1] == "KataConfig" and (said := image_job_log(cluster)):
+            return said
         events = cluster.list("v1", "Event", key[2] or "default", fields=f"involvedObject.name={key[3]},type=Warning")
         texts = [f"{e.get('reason', '')}: {e.get('message', '')}" for e in events
                  if (e.get("involvedObject") or {}).get("kind") in (key[1], None)]
         return "; ".join(dict.fromkeys(texts[-2:]))
     return ""
+
+
+def image_job_log(cluster: Cluster) -> str:
+    """The end of what the pod VM image job said, if its newest pod has failed. The operator deletes the job, not its pods."""
+    pods = cluster.list("v1", "Pod", OSC_NAMESPACE, labels=f"job-name={IMAGE_JOB}")
+    newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
+    if newest is None or newest.get("status", {}).get("phase") != "Failed":
+        return ""
+    lines = cluster.logs(OSC_NAMESPACE, newest["metadata"]["name"], tail=IMAGE_JOB_LINES).strip().splitlines()
+    return f"{IMAGE_JOB} failed, its pod {newest['metadata']['name']} said: {' / '.join(lines) or 'nothing'}"
 
 
 def pod_trouble(pod: Object) -> list[str]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.confidential.containers.plugins.module_utils.peerpods import provider_of
+
 Object = dict[str, Any]
 Finding = dict[str, str]
 
@@ -20,14 +22,14 @@ KATA_RUNTIMES = ("kata", "kata-remote", "kata-cc")
 def plan(facts: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     """What to do: ``{"needed": none|create|retrigger|recreate, "reasons": [text], "blockers": [finding], "name"}``.
 
-    facts: ``kataconfig`` (object or None), ``peerpods_cm`` and ``podvm_image_cm`` (data), ``image_key``, ``pools``,
-    ``nodes``, ``pods`` (only looked at when something is to be done).
+    facts: ``kataconfig`` (object or None), ``peerpods_cm`` and ``podvm_image_cm`` (data), ``pools``, ``nodes``,
+    ``pods`` (only looked at when something is to be done).
     wanted: ``name``, ``image_id`` (given in the inventory, or empty), ``selector`` (labels), ``recreate``
     (auto|always|never), ``allow_pods``.
     """
     existing = facts.get("kataconfig")
-    image_key = facts.get("image_key", "AZURE_IMAGE_ID")
-    image = (facts.get("peerpods_cm") or {}).get(image_key, "")
+    settings = facts.get("peerpods_cm") or {}
+    image = settings.get(provider_of(settings).image_key, "")
     confidential = (facts.get("podvm_image_cm") or {}).get("CONFIDENTIAL_COMPUTE_ENABLED", "").lower() == "yes"
     foreign = bool(image) and image != wanted.get("image_id") and not confidential
     reasons: list[str] = []

@@ -3,66 +3,133 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """peer-pods-cm: the cloud settings of peer pods, discovered, merged and checked. Pure.
 
-Source: the keys of cloud-api-adaptor and the operator's checks. The config map is shared: what the operator or a user wrote
-and nobody here asks for stays.
+Source: the keys of cloud-api-adaptor and the operator's checks, by provider. The config map is shared: what the operator or a
+user wrote and nobody here asks for stays.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
+
+from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
 Finding = dict[str, str]
 
-REQUIRED = ("CLOUD_PROVIDER", "AZURE_REGION", "AZURE_RESOURCE_GROUP", "AZURE_SUBNET_ID")
+
+@dataclass(frozen=True)
+class Provider:
+    """A cloud's own keys. Confidential pod VMs are Azure's; on AWS and Google Cloud peer pods are ordinary VMs here."""
+
+    name: str  # CLOUD_PROVIDER
+    platform: str  # platformStatus.type of the cluster's Infrastructure
+    required: tuple[str, ...]
+    image_key: str  # filled by the operator's image job
+    size_key: str
+    sizes_key: str
+    credentials: tuple[str, ...]  # keys of peer-pods-secret
+    forms: dict[str, tuple[str, str]]  # key -> (pattern, what it must be)
+
+    @property
+    def image_config_map(self) -> str:
+        """The config map of the image job."""
+        return f"{self.name}-podvm-image-cm"
+
+
+_ARM = r"/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/[^/]+/providers/Microsoft\."
+_ARM_ID = "a whole ARM id, /subscriptions/<subscription>/resourceGroups/<group>/providers/…, and exactly one"
+PROVIDERS = {provider.name: provider for provider in (
+    Provider(
+        "azure", "Azure", ("AZURE_REGION", "AZURE_RESOURCE_GROUP", "AZURE_SUBNET_ID"), "AZURE_IMAGE_ID",
+        "AZURE_INSTANCE_SIZE", "AZURE_INSTANCE_SIZES",
+        ("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID"),
+        {"AZURE_SUBNET_ID": (_ARM + r"Network/virtualNetworks/[^/]+/subnets/[^/]+", _ARM_ID),
+         "AZURE_NSG_ID": (_ARM + r"Network/networkSecurityGroups/[^/]+", _ARM_ID),
+         "AZURE_IMAGE_ID": (_ARM + r"Compute/(galleries/[^/]+/images/[^/]+/versions/[^/]+|images/[^/]+)", _ARM_ID)},
+    ),
+    Provider(
+        "aws", "AWS", ("AWS_REGION", "AWS_SUBNET_ID", "AWS_VPC_ID", "AWS_SG_IDS"), "PODVM_AMI_ID",
+        "PODVM_INSTANCE_TYPE", "PODVM_INSTANCE_TYPES", ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+        {"AWS_SUBNET_ID": (r"subnet-[0-9a-f]+", "a subnet id, subnet-…"), "AWS_VPC_ID": (r"vpc-[0-9a-f]+", "a VPC id, vpc-…"),
+         "AWS_SG_IDS": (r"sg-[0-9a-f]+(,sg-[0-9a-f]+)*", "security group ids, sg-…, separated by commas"),
+         "PODVM_AMI_ID": (r"ami-[0-9a-f]+", "an image id, ami-…")},
+    ),
+    Provider(
+        "gcp", "GCP", ("GCP_PROJECT_ID", "GCP_ZONE", "GCP_NETWORK"), "PODVM_IMAGE_NAME",
+        "GCP_MACHINE_TYPE", "GCP_INSTANCE_TYPES", ("GCP_CREDENTIALS",),
+        {"GCP_ZONE": (r"[a-z]+-[a-z]+[0-9]+-[a-z]", "a zone, such as europe-west4-a"),
+         "GCP_CONFIDENTIAL_TYPE": (r"TDX|SEV|SEV_SNP", "TDX, SEV or SEV_SNP")},
+    ),
+)}
 #: Written by the operator or its image job, never by us unless given by name.
-OPERATOR_KEYS = ("AZURE_IMAGE_ID", "DISABLECVM", "PEERPODS_LIMIT_PER_NODE")
+OPERATOR_KEYS = (*(provider.image_key for provider in PROVIDERS.values()), "DISABLECVM", "PEERPODS_LIMIT_PER_NODE")
 SIZES = {
     "snp": re.compile(r"^Standard_(DC|EC)\d+c?ad?s_(cc_)?v5$"),
     "tdx": re.compile(r"^Standard_(DC|EC)\d+ed?s_v5$"),
 }
-ARM_ID = {
-    "AZURE_SUBNET_ID": r"/providers/Microsoft\.Network/virtualNetworks/[^/]+/subnets/[^/]+",
-    "AZURE_NSG_ID": r"/providers/Microsoft\.Network/networkSecurityGroups/[^/]+",
-    "AZURE_IMAGE_ID": r"/providers/Microsoft\.Compute/(galleries/[^/]+/images/[^/]+/versions/[^/]+|images/[^/]+)",
-}
 DEFAULT_SIZE = {"snp": "Standard_DC2as_v5", "tdx": "Standard_DC2es_v5"}
+
+
+def provider_of(data: dict[str, Any] | None, infrastructure: dict[str, Any] | None = None) -> Provider:
+    """The provider that peer-pods-cm names, else the cluster's platform; Azure where neither says.
+
+    Raises :class:`CocoError` for one that is not known here.
+    """
+    named = str((data or {}).get("CLOUD_PROVIDER") or "")
+    status = ((infrastructure or {}).get("status") or {}).get("platformStatus") or {}
+    by_platform = {provider.platform: provider for provider in PROVIDERS.values()}
+    if named and named not in PROVIDERS:
+        raise CocoError(f"Peer pods of the provider {named} cannot be set up", f"CLOUD_PROVIDER is {named!r}",
+                        f"Set CLOUD_PROVIDER in coco_peerpods to one of {', '.join(PROVIDERS)}, or leave it out.")
+    return PROVIDERS[named] if named else by_platform.get(str(status.get("type", "")), PROVIDERS["azure"])
 
 
 def desired(options: dict[str, Any], cloud_conf: dict[str, Any] | None, infrastructure: dict[str, Any] | None,
             tee: str = "snp") -> dict[str, str]:
-    """The keys an Azure cluster wants: from the cluster's own cloud configuration, over defaults, under what is given."""
-    conf = cloud_conf or {}
+    """The keys that a cluster wants: from what it knows of its cloud, over defaults, under what is given."""
+    given = {key: str(value) for key, value in options.items() if key.isupper()}
+    provider = provider_of(given, infrastructure)
     status = ((infrastructure or {}).get("status") or {}).get("platformStatus") or {}
-    group = conf.get("resourceGroup") or (status.get("azure") or {}).get("resourceGroupName") or ""
-    subscription = conf.get("subscriptionId", "")
-    base = f"/subscriptions/{subscription}/resourceGroups"
-    data = {
-        "CLOUD_PROVIDER": "azure", "VXLAN_PORT": "9000", "AZURE_REGION": str(conf.get("location", "")),
-        "AZURE_RESOURCE_GROUP": str(group), "PROXY_TIMEOUT": str(options.get("proxy_timeout") or "5m"),
-        "AZURE_INSTANCE_SIZE": DEFAULT_SIZE[tee], "AZURE_INSTANCE_SIZES": DEFAULT_SIZE[tee],
-    }
+    known = {"azure": _azure, "aws": _aws, "gcp": _gcp}[provider.name](cloud_conf or {}, status, tee)
+    data = {"CLOUD_PROVIDER": provider.name, "VXLAN_PORT": "9000", "PROXY_TIMEOUT": str(options.get("proxy_timeout") or "5m"),
+            **known, **given}
+    if provider.size_key in given and provider.sizes_key not in given:
+        data[provider.sizes_key] = given[provider.size_key]
+    for key in (provider.sizes_key, "TAGS", "AWS_SG_IDS"):
+        if data.get(key):
+            data[key] = ",".join(part.strip() for part in data[key].split(","))
+    return data
+
+
+def _azure(conf: dict[str, Any], status: dict[str, Any], tee: str) -> dict[str, str]:
+    group = str(conf.get("resourceGroup") or (status.get("azure") or {}).get("resourceGroupName") or "")
+    base = f"/subscriptions/{conf.get('subscriptionId', '')}/resourceGroups"
+    data = {"AZURE_REGION": str(conf.get("location", "")), "AZURE_RESOURCE_GROUP": group,
+            "AZURE_INSTANCE_SIZE": DEFAULT_SIZE[tee], "AZURE_INSTANCE_SIZES": DEFAULT_SIZE[tee]}
     if conf.get("vnetName") and conf.get("subnetName"):
         network = conf.get("vnetResourceGroup") or group
         data["AZURE_SUBNET_ID"] = (f"{base}/{network}/providers/Microsoft.Network/virtualNetworks/{conf['vnetName']}"
                                    f"/subnets/{conf['subnetName']}")
     if conf.get("securityGroupName"):
         data["AZURE_NSG_ID"] = f"{base}/{group}/providers/Microsoft.Network/networkSecurityGroups/{conf['securityGroupName']}"
-    given = {key: str(value) for key, value in options.items() if key.isupper()}
-    data.update(given)
-    if "AZURE_INSTANCE_SIZE" in given and "AZURE_INSTANCE_SIZES" not in given:
-        data["AZURE_INSTANCE_SIZES"] = given["AZURE_INSTANCE_SIZE"]
-    for key in ("AZURE_INSTANCE_SIZES", "TAGS"):
-        if data.get(key):
-            data[key] = ",".join(part.strip() for part in data[key].split(","))
     return data
+
+
+def _aws(conf: dict[str, Any], status: dict[str, Any], tee: str) -> dict[str, str]:
+    return {"AWS_REGION": str((status.get("aws") or {}).get("region", "")), "PODVM_INSTANCE_TYPE": "t3.medium"}
+
+
+def _gcp(conf: dict[str, Any], status: dict[str, Any], tee: str) -> dict[str, str]:
+    return {"GCP_PROJECT_ID": str((status.get("gcp") or {}).get("projectID", "")), "GCP_MACHINE_TYPE": "e2-medium"}
 
 
 def merge(current: dict[str, str] | None, wanted: dict[str, str]) -> tuple[dict[str, str], list[dict[str, str]]]:
     """(the data afterwards, the changes): keys of others stay; the image id is made empty only where there is none yet."""
     data = dict(current or {})
+    image_key = provider_of(wanted).image_key
     changes = []
-    for key, value in {**({"AZURE_IMAGE_ID": ""} if "AZURE_IMAGE_ID" not in data else {}), **wanted}.items():
+    for key, value in {**({image_key: ""} if image_key not in data else {}), **wanted}.items():
         if key in OPERATOR_KEYS and value == "" and data.get(key):
             continue
         if data.get(key) != value:
@@ -73,39 +140,53 @@ def merge(current: dict[str, str] | None, wanted: dict[str, str]) -> tuple[dict[
 
 def env_relevant(changes: list[dict[str, str]]) -> bool:
     """Does a change matter to a running adaptor, whose environment is frozen? (The image job's own key does not.)"""
-    return any(change["key"] != "AZURE_IMAGE_ID" or change["after"] for change in changes)
+    images = {provider.image_key for provider in PROVIDERS.values()}
+    return any(change["key"] not in images or change["after"] for change in changes)
 
 
 def validate(data: dict[str, str], tee: str = "snp") -> list[Finding]:
-    """What would not work: missing keys, ids that are no ARM ids, sizes that are not confidential for the TEE, blanks."""
+    """What would not work: missing keys, values of another form, sizes that are not confidential for the TEE, blanks."""
     found: list[Finding] = []
 
     def add(severity: str, code: str, message: str, hint: str) -> None:
         found.append({"severity": severity, "code": code, "message": message, "hint": hint})
 
-    if data.get("CLOUD_PROVIDER") != "azure":
-        add("error", "provider", f"CLOUD_PROVIDER is {data.get('CLOUD_PROVIDER')!r}", "Only azure is set up so far.")
-    for key in REQUIRED:
+    provider = provider_of(data)
+    for key in provider.required:
         if not data.get(key):
-            add("error", "missing", f"{key} is empty", f"Give {key} in coco_peerpods; the cluster's cloud-conf has none.")
-    for key, form in ARM_ID.items():
+            add("error", "missing", f"{key} is empty", f"Give {key} in coco_peerpods; the cluster does not know it.")
+    for key, (form, wanted) in provider.forms.items():
         value = data.get(key, "")
-        if value and not re.fullmatch(r"/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/[^/]+" + form, value):
-            add("error", "arm-id", f"{key} is {value!r}, which is no ARM id of that kind",
-                "Write the whole id: /subscriptions/<subscription>/resourceGroups/<group>/providers/…; exactly one.")
-    for key in ("AZURE_INSTANCE_SIZES", "TAGS"):
+        if value and not re.fullmatch(form, value):
+            add("error", "form", f"{key} is {value!r}", f"Write {wanted}.")
+    for key in (provider.sizes_key, "TAGS"):
         if " " in data.get(key, ""):
             add("error", "blanks", f"{key} contains blanks", "Separate by commas only.")
-    sizes = [size for size in data.get("AZURE_INSTANCE_SIZES", "").split(",") if size]
-    default = data.get("AZURE_INSTANCE_SIZE", "")
-    if data.get("DISABLECVM") != "true":
+    sizes = [size for size in data.get(provider.sizes_key, "").split(",") if size]
+    default = data.get(provider.size_key, "")
+    if provider.name == "azure" and data.get("DISABLECVM") != "true":
         for size in dict.fromkeys([*([default] if default else []), *sizes]):
             if not SIZES[tee].match(size):
                 add("error", "size", f"{size} is no confidential size for {tee.upper()}",
                     f"Use sizes such as {DEFAULT_SIZE[tee]}; each virtual machine of another size would be refused.")
+    if provider.name == "aws":
+        for size in dict.fromkeys([*([default] if default else []), *sizes]):
+            if size.startswith("t2."):
+                add("error", "size", f"{size} has no TPM 2.0", "Use t3 or newer instance types.")
+        if data.get("DISABLECVM") != "true":
+            add("warning", "not-confidential", "pod VMs on AWS are not confidential here", "Set DISABLECVM: \"true\" in coco_peerpods.")
     if default and sizes and default not in sizes:
-        add("error", "default-size", f"AZURE_INSTANCE_SIZE {default} is not among AZURE_INSTANCE_SIZES", "Add it to the list.")
+        add("error", "default-size", f"{provider.size_key} {default} is not among {provider.sizes_key}", "Add it to the list.")
     for tag in filter(None, data.get("TAGS", "").split(",")):
         if not re.fullmatch(r"[^=\s]+=[^=\s]*", tag):
             add("error", "tags", f"TAGS has {tag!r}", "Write key=value, separated by commas.")
     return found
+
+
+def check_credentials(names: list[str], provider: Provider) -> list[Finding]:
+    """What is wrong with the keys that are given for peer-pods-secret (their names; none: left to the cluster)."""
+    missing = [key for key in provider.credentials if key not in names]
+    if not names or not missing:
+        return []
+    return [{"severity": "error", "code": "credentials", "message": f"coco_cloud_credentials lacks {', '.join(missing)}",
+             "hint": f"Give {', '.join(provider.credentials)}, or nothing, to leave the Secret to the Cloud Credential Operator."}]

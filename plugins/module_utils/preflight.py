@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.confidential.containers.plugins.module_utils import kataconfig, measurements, releases
+from ansible_collections.confidential.containers.plugins.module_utils import (
+    kataconfig,
+    measurements,
+    peerpods,
+    releases,
+)
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 from ansible_collections.confidential.containers.plugins.module_utils.policy import IMAGE_FLAVOURS
 
@@ -92,6 +97,11 @@ def _spoke(pair: releases.Pair, cluster: dict[str, Any], choices: dict[str, Any]
             found.append(_finding("error", "image-policy", f"the image policy {flavour!r} is unknown",
                                   f"Use one of {', '.join(IMAGE_FLAVOURS)}."))
     found += _weak_documents(choices)
+    try:
+        provider = peerpods.provider_of(choices.get("peerpods"), {"status": {"platformStatus": {"type": cluster.get("platform")}}})
+        found += peerpods.check_credentials(choices.get("credential_names") or [], provider)
+    except CocoError as error:
+        found.append(_finding("error", "provider", f"{error.what}: {error.seen}", error.todo))
     existing = cluster.get("kataconfig")
     if existing is None or choices.get("recreate") == "always":
         for pool in cluster.get("pools") or []:

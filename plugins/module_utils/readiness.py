@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.confidential.containers.plugins.module_utils.peerpods import provider_of
+
 Object = dict[str, Any]
 Answer = dict[str, Any]
 
@@ -180,8 +182,9 @@ def _kataconfig(obj: Object, release: Any, related: Any) -> Answer:
         return _answer(True, "Installed", where)
     others = related or {}
     osc = (release or {}).get("osc") or {}
-    key, adaptor = osc.get("image_key", "AZURE_IMAGE_ID"), osc.get("caa_name", "osc-caa-ds")
-    image = ((others.get("ConfigMap/peer-pods-cm") or {}).get("data") or {}).get(key, "")
+    adaptor = osc.get("caa_name", "osc-caa-ds")
+    settings = (others.get("ConfigMap/peer-pods-cm") or {}).get("data") or {}
+    image = settings.get(provider_of(settings).image_key, "")
     if not image:
         return _answer(False, "NoImage", "the nodes are done, but no pod VM image exists yet: see the job "
                        f"osc-podvm-image-creation ({where})")

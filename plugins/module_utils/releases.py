@@ -38,7 +38,6 @@ class OscRelease:
     # OpenShift minor -> z-stream floor; "" = the minor itself. The kata RPM comes with OpenShift, hence the z-streams.
     min_openshift: dict[str, str] = field(default_factory=dict)  # peer pods on Azure
     min_openshift_bare_metal: dict[str, str] = field(default_factory=dict)  # empty: not offered by the operator
-    image_key: str = "AZURE_IMAGE_ID"
     image_policy_uri: str = ""  # a URI baked into the image; empty: initdata names it
     agent_policy_annotation: bool = False  # policy by pod annotation is a documented way (it is not measured)
     agent_rego: tuple[str, ...] = ("v0",)  # dialects of the kata agent's engine

@@ -34,9 +34,14 @@ options:
     default: peer-pods-cm
   data:
     description:
-      - Keys that are given, over what is discovered.
+      - Keys that are given, over what is discovered. C(CLOUD_PROVIDER) is V(azure), V(aws) or V(gcp); without it, the cluster's
+        platform says.
     type: dict
     default: {}
+  image_id:
+    description:
+      - The id of a prepared pod VM image, written under the provider's own key. Without it, the operator's image job builds one.
+    type: str
   initdata:
     description:
       - The encoded initdata document for pods that name none. One that decodes to the same bytes as what is there is kept.

@@ -56,8 +56,12 @@ def told(counted: collections.Counter[str]) -> str:
 
 
 def managed_objects(lab: Lab) -> list[dict[str, Any]]:
-    """The objects that the steps before the proof applied, as manifests."""
-    found = [item for item in lab.managed() if item["metadata"]["name"] != "coco-verify"]
+    """The objects that the steps before the proof applied, as manifests.
+
+    Not the install plans, which OLM makes and a step approves; with the two namespaces, of which nothing but the name is applied.
+    """
+    found = [item for item in lab.managed() if item["kind"] not in ("InstallPlan", "Namespace")]
+    found += [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in (peers.TRUSTEE, peers.OSC)]
     for item in found:
         item.pop("status", None)
         for name in DROPPED:

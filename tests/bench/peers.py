@@ -37,11 +37,12 @@ STEPS: list[tuple[str, list[str], list[str]]] = [
 
 
 def by_step(objects: Objects) -> list[tuple[str, Objects, list[str]]]:
-    """(step, its objects, what to wait for). Stops where an object belongs to no step: the figures would be of other objects."""
+    """(step, its objects, what to wait for). Stops where objects and steps do not fit: the figures would be of other objects."""
     place = {name: step for step, names, _wait in STEPS for name in names}
-    strays = [name_of(item) for item in objects if name_of(item) not in place]
-    if strays:
-        raise SystemExit(f"bench: no step is known for {', '.join(strays)}; add them to STEPS in tests/bench/peers.py")
+    odd = {name_of(item) for item in objects} ^ set(place)
+    if odd:
+        raise SystemExit(f"bench: {', '.join(sorted(odd))}: applied and in no step, or the other way round; correct STEPS in "
+                         "tests/bench/peers.py")
     return [(step, [item for item in objects if place[name_of(item)] == step], wait) for step, _names, wait in STEPS]
 
 

@@ -110,16 +110,17 @@ class Lab:
 
     def managed(self) -> list[dict[str, Any]]:
         """Every object of which the collection owns fields, whole."""
-        found = []
-        for group in [*self.request("GET", "/apis")["groups"], {"preferredVersion": {"groupVersion": "v1"}}]:
-            version = group["preferredVersion"]["groupVersion"]
+        found: dict[str, dict[str, Any]] = {}
+        groups = [[group["preferredVersion"], *group["versions"]] for group in self.request("GET", "/apis")["groups"]]
+        for version in [version["groupVersion"] for group in groups for version in group] + ["v1"]:
             prefix = "/api/v1" if version == "v1" else f"/apis/{version}"
             for kind in (self.request("GET", prefix) or {"resources": []})["resources"]:
                 if "/" in kind["name"] or "list" not in kind["verbs"] or kind["name"] == "events":
                     continue
-                found += [{"apiVersion": version, "kind": kind["kind"], **item}
-                          for item in (self.request("GET", f"{prefix}/{kind['name']}") or {}).get("items", []) if owned(item)]
-        return found
+                for item in (self.request("GET", f"{prefix}/{kind['name']}") or {}).get("items", []):
+                    if owned(item):
+                        found.setdefault(item["metadata"]["uid"], {"apiVersion": version, "kind": kind["kind"], **item})
+        return list(found.values())
 
     def owned(self) -> dict[str, Any]:
         """What the collection owns of each object and since when: equal before and after a run that wrote nothing."""

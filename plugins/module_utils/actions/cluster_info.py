@@ -25,6 +25,7 @@ from ansible_collections.confidential.containers.plugins.module_utils.cluster im
 )
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.kataconfig import kata_pods
+from ansible_collections.confidential.containers.plugins.module_utils.peerpods import PROVIDERS
 from ansible_collections.confidential.containers.plugins.module_utils.trustee import stale_pods
 
 CONFIG = "config.openshift.io/v1"
@@ -68,13 +69,12 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
     cluster = Cluster.from_params(params)
     wanted = params["gather"] or list(SECTIONS)
     parts = TRUSTEE_PARTS if "trustee" in wanted else [name for name in wanted if name in TRUSTEE_PARTS]
-    image_key = pair.osc.image_key if pair else "AZURE_IMAGE_ID"
     adaptor = pair.osc.caa_name if pair else "osc-caa-ds"
     gatherers: dict[str, Callable[[], dict[str, Any]]] = {
         "version": lambda: version(cluster), "platform": lambda: platform(cluster), "ingress": lambda: ingress(cluster),
         "topology": lambda: topology(cluster), "cloud_conf": lambda: cloud_conf(cluster),
         "operators": lambda: operators(cluster, params), "trustee": lambda: trustee(cluster, params, parts),
-        "kata": lambda: kata(cluster), "peerpods": lambda: peerpods(cluster, params["osc_namespace"], image_key, adaptor),
+        "kata": lambda: kata(cluster), "peerpods": lambda: peerpods(cluster, params["osc_namespace"], adaptor),
         "pods": lambda: pods(cluster), "permissions": lambda: permissions(cluster, params),
     }
     found: dict[str, Any] = {"server": cluster.server}
@@ -222,7 +222,7 @@ def kata(cluster: Cluster) -> dict[str, Any]:
     return {"kataconfig": known, "runtime_classes": classes}
 
 
-def peerpods(cluster: Cluster, namespace: str, image_key: str, adaptor: str) -> dict[str, Any]:
+def peerpods(cluster: Cluster, namespace: str, adaptor: str) -> dict[str, Any]:
     def data(name: str) -> dict[str, str] | None:
         found = cluster.get("v1", "ConfigMap", name, namespace)
         return (found.get("data") or {}) if found else None
@@ -230,10 +230,11 @@ def peerpods(cluster: Cluster, namespace: str, image_key: str, adaptor: str) -> 
     daemon_set = cluster.get("apps/v1", "DaemonSet", adaptor, namespace)
     status = (daemon_set or {}).get("status", {})
     values = data("peer-pods-cm")
+    provider = PROVIDERS.get((values or {}).get("CLOUD_PROVIDER", ""), PROVIDERS["azure"])
     secret, ssh_key = (cluster.get("v1", "Secret", name, namespace) for name in ("peer-pods-secret", "ssh-key-secret"))
     return {
-        "peerpods_cm": values, "image_id": (values or {}).get(image_key, ""), "feature_gates": data("osc-feature-gates"),
-        "podvm_image_cm": data("azure-podvm-image-cm"),
+        "peerpods_cm": values, "image_id": (values or {}).get(provider.image_key, ""), "feature_gates": data("osc-feature-gates"),
+        "podvm_image_cm": data(provider.image_config_map),
         "peerpods_secret": {"present": secret is not None, "keys": sorted((secret or {}).get("data") or {})},
         "ssh_key_present": ssh_key is not None,
         "caa": {"present": daemon_set is not None, "desired": status.get("desiredNumberScheduled", 0),

@@ -18,6 +18,7 @@ from ansible_collections.confidential.containers.plugins.module_utils.cluster im
 )
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
+from ansible_collections.confidential.containers.plugins.module_utils.peerpods import provider_of
 from ansible_collections.confidential.containers.plugins.module_utils.probe_pods import remove_probes
 
 API = "kataconfiguration.openshift.io/v1"
@@ -40,10 +41,10 @@ SPEC_KWARGS: dict[str, Any] = {}
 
 def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
     """Decide; with ``act`` refuse blockers and carry out a retrigger."""
-    osc = releases.parse(params["release"]).osc
+    releases.parse(params["release"])
     cluster = Cluster.from_params(params)
     try:
-        facts = gather(cluster, params, osc.image_key)
+        facts = gather(cluster, params)
         decided = kataconfig.plan(facts, {**params, "recreate": params["recreate"]})
         if decided["needed"] in ("create", "recreate"):
             facts["pools"] = cluster.list(MCO, "MachineConfigPool")
@@ -61,31 +62,31 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
             raise CocoError("KataConfig is not touched", texts, " ".join(b["hint"] for b in decided["blockers"]), **decided)
         if params["act"] and decided["needed"] == "retrigger":
             if not context.check_mode:
-                retrigger(cluster, params["namespace"], osc.image_key, facts)
+                retrigger(cluster, params["namespace"], facts)
             result["changed"] = True
         return result
     except (ApiFailure, UnknownKind, Unreachable) as error:
         raise explain("The state of KataConfig cannot be read", error, cluster.server) from error
 
 
-def gather(cluster: Cluster, params: dict[str, Any], image_key: str) -> dict[str, Any]:
+def gather(cluster: Cluster, params: dict[str, Any]) -> dict[str, Any]:
     """What the decision always needs."""
     existing = cluster.list(API, "KataConfig")
     named = [k for k in existing if k["metadata"]["name"] == params["name"]]
     peerpods = cluster.get("v1", "ConfigMap", "peer-pods-cm", params["namespace"])
-    image = cluster.get("v1", "ConfigMap", "azure-podvm-image-cm", params["namespace"])
-    return {
-        "kataconfig": next(iter(named or existing), None), "image_key": image_key,
-        "peerpods_cm": (peerpods or {}).get("data") or {}, "podvm_image_cm": (image or {}).get("data") or {},
-    }
+    settings = (peerpods or {}).get("data") or {}
+    image = cluster.get("v1", "ConfigMap", provider_of(settings).image_config_map, params["namespace"])
+    return {"kataconfig": next(iter(named or existing), None), "peerpods_cm": settings,
+            "podvm_image_cm": (image or {}).get("data") or {}}
 
 
-def retrigger(cluster: Cluster, namespace: str, image_key: str, facts: dict[str, Any]) -> None:
+def retrigger(cluster: Cluster, namespace: str, facts: dict[str, Any]) -> None:
     """Clear the image id and make the operator look again: it builds a confidential image, without a reboot."""
+    provider = provider_of(facts["peerpods_cm"])
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "peer-pods-cm", "namespace": namespace}}
-    cluster.patch(config_map, {"data": {image_key: ""}})
-    image = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "azure-podvm-image-cm", "namespace": namespace}}
-    if cluster.get("v1", "ConfigMap", "azure-podvm-image-cm", namespace) is not None:
+    cluster.patch(config_map, {"data": {provider.image_key: ""}})
+    image = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": provider.image_config_map, "namespace": namespace}}
+    if cluster.get("v1", "ConfigMap", provider.image_config_map, namespace) is not None:
         cluster.patch(image, {"data": {"CONFIDENTIAL_COMPUTE_ENABLED": "yes"}})
     marked = facts["kataconfig"]
     old = (marked["metadata"].get("annotations") or {}).get(RETRIGGER, "0")

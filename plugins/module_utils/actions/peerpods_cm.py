@@ -32,6 +32,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "namespace": {"type": "str", "default": "openshift-sandboxed-containers-operator"},
     "name": {"type": "str", "default": "peer-pods-cm"},
     "data": {"type": "dict", "default": {}},
+    "image_id": {"type": "str"},
     "initdata": {"type": "str"},
     "tee": {"type": "str", "choices": ["snp", "tdx"], "default": "snp"},
     "restart_caa": {"type": "str", "choices": ["auto", "never"], "default": "auto"},
@@ -58,9 +59,12 @@ def _run(cluster: Cluster, params: dict[str, Any], context: Context, osc: releas
     if params.get("initdata"):
         given["INITDATA"] = params["initdata"]
     before = (current or {}).get("data") or {}
-    wanted = peerpods.desired({"proxy_timeout": osc.proxy_timeout, **given}, _cloud_conf(cluster), _infrastructure(cluster),
-                              params["tee"])
-    wanted = _asked({**given, **wanted}, set(given), before)
+    infrastructure = _infrastructure(cluster)
+    provider = peerpods.provider_of(given, infrastructure)
+    if params.get("image_id"):
+        given[provider.image_key] = params["image_id"]
+    wanted = peerpods.desired({"proxy_timeout": osc.proxy_timeout, **given}, _cloud_conf(cluster), infrastructure, params["tee"])
+    wanted = _asked({**given, **wanted}, set(given), before, provider)
     if "INITDATA" in wanted and initdata.same(before.get("INITDATA", ""), wanted["INITDATA"]):
         wanted["INITDATA"] = before["INITDATA"]
     data, changes = peerpods.merge(before if current else None, wanted)
@@ -86,10 +90,11 @@ def _run(cluster: Cluster, params: dict[str, Any], context: Context, osc: releas
     return result
 
 
-def _asked(wanted: dict[str, str], given: set[str], before: dict[str, str]) -> dict[str, str]:
+def _asked(wanted: dict[str, str], given: set[str], before: dict[str, str], provider: peerpods.Provider) -> dict[str, str]:
     """What is given, and of defaults and discovered values only those for which there is nothing yet."""
-    if "AZURE_INSTANCE_SIZE" in given and wanted["AZURE_INSTANCE_SIZE"] not in before.get("AZURE_INSTANCE_SIZES", "").split(","):
-        given = {*given, "AZURE_INSTANCE_SIZES"}
+    size, sizes = provider.size_key, provider.sizes_key
+    if size in given and wanted[size] not in before.get(sizes, "").split(","):
+        given = {*given, sizes}
     return {key: value for key, value in wanted.items() if key in given or not before.get(key)}
 
 

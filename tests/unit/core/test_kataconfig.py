@@ -71,9 +71,11 @@ def test_reasons_speak_of_reboots() -> None:
     assert IMAGE in plan(existing=EXISTING, image=IMAGE)["reasons"][0]
 
 
-def test_the_image_key_of_the_release() -> None:
-    facts = {"kataconfig": EXISTING, "peerpods_cm": {"PODVM_AMI_ID": "ami-1"}, "podvm_image_cm": {}, "image_key": "PODVM_AMI_ID"}
+def test_the_image_key_of_the_provider() -> None:
+    settings = {"CLOUD_PROVIDER": "aws", "PODVM_AMI_ID": "ami-1"}
+    facts = {"kataconfig": EXISTING, "peerpods_cm": settings, "podvm_image_cm": {}}
     assert kataconfig.plan(facts, {})["needed"] == "retrigger"
+    assert kataconfig.plan({**facts, "peerpods_cm": {**settings, "CLOUD_PROVIDER": "azure"}}, {})["needed"] == "none"
 
 
 def test_trouble_is_looked_at_only_where_the_steps_act() -> None:

@@ -7,6 +7,7 @@ import copy
 import pytest
 
 from ansible_collections.confidential.containers.plugins.module_utils import peerpods
+from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
 CONF = {"subscriptionId": SUBSCRIPTION, "location": "eastus", "resourceGroup": "lab-rg", "vnetResourceGroup": "net-rg",
@@ -113,7 +114,7 @@ def test_missing_keys(key: str, value: str | None) -> None:
 ])
 def test_arm_ids(key: str, value: str, good: bool) -> None:
     data = {**peerpods.desired({}, CONF, None), key: value}
-    found = [finding for finding in peerpods.validate(data) if finding["code"] == "arm-id"]
+    found = [finding for finding in peerpods.validate(data) if finding["code"] == "form"]
     assert bool(found) is not good
     for finding in found:
         assert key in finding["message"]
@@ -135,7 +136,8 @@ def test_sizes(size: str, tee: str, good: bool) -> None:
 
 def test_other_faults() -> None:
     good = peerpods.desired({}, CONF, None)
-    assert codes({**good, "CLOUD_PROVIDER": "aws"}) == {"provider"}
+    with pytest.raises(CocoError, match="CLOUD_PROVIDER is 'libvirt'"):
+        peerpods.validate({**good, "CLOUD_PROVIDER": "libvirt"})
     assert codes({**good, "AZURE_INSTANCE_SIZES": "Standard_DC4as_v5"}) == {"default-size"}
     assert "blanks" in codes({**good, "AZURE_INSTANCE_SIZES": "Standard_DC2as_v5, Standard_DC4as_v5"})
     assert codes({**good, "TAGS": "team"}) == {"tags"}
@@ -154,3 +156,50 @@ def test_a_key_made_empty_matters_too() -> None:
     assert peerpods.env_relevant([{"key": "TAGS", "before": "a=1", "after": ""}])
     assert peerpods.env_relevant([{"key": "AZURE_IMAGE_ID", "before": "", "after": IMAGE}])
     assert not peerpods.env_relevant([{"key": "AZURE_IMAGE_ID", "before": IMAGE, "after": ""}])
+
+
+AWS = {"status": {"platformStatus": {"type": "AWS", "aws": {"region": "eu-central-1"}}}}
+GCP = {"status": {"platformStatus": {"type": "GCP", "gcp": {"projectID": "mine", "region": "europe-west4"}}}}
+AWS_GIVEN = {"AWS_SUBNET_ID": "subnet-0a1b", "AWS_VPC_ID": "vpc-0a1b", "AWS_SG_IDS": "sg-0a1b, sg-2c3d", "DISABLECVM": "true"}
+GCP_GIVEN = {"GCP_ZONE": "europe-west4-a", "GCP_NETWORK": "lab-network"}
+
+
+def test_provider_by_platform_and_by_name() -> None:
+    assert peerpods.provider_of(None).name == "azure"
+    assert peerpods.provider_of({}, AWS).name == "aws"
+    assert peerpods.provider_of({"CLOUD_PROVIDER": "gcp"}, AWS).name == "gcp", "what is given wins"
+    assert peerpods.provider_of({}, {"status": {"platformStatus": {"type": "None"}}}).name == "azure"
+    assert peerpods.PROVIDERS["gcp"].image_config_map == "gcp-podvm-image-cm"
+
+
+def test_aws() -> None:
+    data = peerpods.desired(AWS_GIVEN, None, AWS)
+    assert data == {"CLOUD_PROVIDER": "aws", "VXLAN_PORT": "9000", "PROXY_TIMEOUT": "5m", "AWS_REGION": "eu-central-1",
+                    "PODVM_INSTANCE_TYPE": "t3.medium", **AWS_GIVEN, "AWS_SG_IDS": "sg-0a1b,sg-2c3d"}
+    assert codes(data) == set()
+    assert peerpods.merge(None, data)[0]["PODVM_AMI_ID"] == ""
+    assert codes(peerpods.desired({}, None, AWS)) == {"missing", "not-confidential"}
+    assert codes({**data, "PODVM_INSTANCE_TYPE": "t2.large"}) == {"size"}
+    for key, value in (("AWS_SUBNET_ID", "lab-subnet"), ("AWS_VPC_ID", "subnet-0a"), ("AWS_SG_IDS", "sg-0a sg-0b"), ("PODVM_AMI_ID", "x")):
+        assert codes({**data, key: value}) == {"form"}, key
+
+
+def test_gcp() -> None:
+    data = peerpods.desired(GCP_GIVEN, None, GCP)
+    assert data == {"CLOUD_PROVIDER": "gcp", "VXLAN_PORT": "9000", "PROXY_TIMEOUT": "5m", "GCP_PROJECT_ID": "mine",
+                    "GCP_MACHINE_TYPE": "e2-medium", **GCP_GIVEN}
+    assert codes(data) == set()
+    assert peerpods.merge(None, data)[0]["PODVM_IMAGE_NAME"] == ""
+    assert codes({**data, "GCP_ZONE": "europe-west4"}) == {"form"}
+    assert codes({**data, "GCP_CONFIDENTIAL_TYPE": "SGX"}) == {"form"}
+    assert codes({**data, "GCP_INSTANCE_TYPES": "n2d-standard-2"}) == {"default-size"}
+    assert codes(peerpods.desired({}, None, GCP)) == {"missing"}
+
+
+@pytest.mark.parametrize("provider", sorted(peerpods.PROVIDERS))
+def test_credentials(provider: str) -> None:
+    keys = peerpods.PROVIDERS[provider].credentials
+    assert peerpods.check_credentials([], peerpods.PROVIDERS[provider]) == [], "left to the cluster"
+    assert peerpods.check_credentials([*keys, "MORE"], peerpods.PROVIDERS[provider]) == []
+    (finding,) = peerpods.check_credentials(["OTHER", *keys[1:]], peerpods.PROVIDERS[provider])
+    assert finding["message"] == f"coco_cloud_credentials lacks {keys[0]}"

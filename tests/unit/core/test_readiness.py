@@ -215,11 +215,10 @@ def test_kataconfig_is_a_composite() -> None:
     assert ready(kata(peer_pods=False), None, None)["ready"], "without peer pods nothing else counts"
 
 
-def test_kataconfig_takes_the_image_key_of_the_release() -> None:
-    facts = {"osc": {"image_key": "PODVM_AMI_ID"}}
-    assert ready(kata(), facts, others())["reason"] == "NoImage"
-    image = {"kind": "ConfigMap", "data": {"PODVM_AMI_ID": "ami-1"}}
-    assert ready(kata(), facts, others(image=image))["ready"]
+def test_kataconfig_takes_the_image_key_of_the_provider() -> None:
+    for settings, wanted in (({"AZURE_IMAGE_ID": "/subscriptions/x"}, False), ({"PODVM_AMI_ID": "ami-1"}, True)):
+        image = {"kind": "ConfigMap", "data": {"CLOUD_PROVIDER": "aws", **settings}}
+        assert ready(kata(), None, others(image=image))["ready"] is wanted
 
 
 def test_kataconfig_takes_the_adaptor_of_the_release() -> None:

@@ -42,7 +42,6 @@ OSC_CELLS: dict[str, tuple[Any, ...]] = {
                          {"4.19": "4.19.28", "4.20": "4.20.6"}, {"4.18": "4.18.38", "4.19": "", "4.20": ""}),
     "min_openshift_bare_metal": row({}, {}, {}, {"4.20": "4.20.6"}, {"4.20": "4.20.6"},  # D 1.1
                                     {"4.19": "4.19.38", "4.20": "4.20.29", "4.21": "4.21.24", "4.22": "4.22.5"}),
-    "image_key": row(*["AZURE_IMAGE_ID"] * 6),
     "image_policy_uri": row(URI, URI, "", "", "", ""),  # D 2.10, 9 number 27
     "agent_policy_annotation": row(True, True, True, False, False, False),  # D 1.3, 2.6
     "agent_rego": row(*[("v0",)] * 5, ("v0", "v1")),  # 1.13's kata is not settled (O 9)
