@@ -70,7 +70,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "no cluster": ("does not answer", {"coco_kubeconfig": None, "coco_host": "https://127.0.0.1:1",
                                                            "coco_api_key": "x" * 20, "coco_validate_certs": False}),
     "no kubeconfig": ("kubeconfig .* does not exist", {"coco_kubeconfig": "/nonexistent/kubeconfig"}),
-    "algorithm": ("initdata_algorithm must be one of", {"coco_initdata_algorithm": "sha1"}),
+    "algorithm": ("the algorithm 'sha1' is unknown", {"coco_initdata_algorithm": "sha1"}),
     "aa without a KBS": ("aa.toml names no", {"coco_initdata": {"default": {"aa_toml": "x = 1\n"}, "verification": {}}}),
     "two KBS": ("must use one KBS", {"coco_initdata": {"default": {"aa_toml": AA.format("https://other.example.test")},
                                                        "verification": {}}}),
@@ -79,7 +79,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "aa_toml": "[token_configs]\n[token_configs.kbs]\nurl = \"http://kbs.example.test\"\ncert = \"x\"\n"}, "verification": {}}}),
     "measurements": ("measurements.json.*No such file", {"coco_measurements": "/nonexistent/measurements.json"}),
     "size": ("Standard_D2s_v5 is no confidential size", {"coco_peerpods": {"AZURE_INSTANCE_SIZE": "Standard_D2s_v5"}}),
-    "ARM id": ("no ARM id", {"coco_peerpods": {"AZURE_SUBNET_ID": "worker-subnet"}}),
+    "ARM id": ("whole ARM id", {"coco_peerpods": {"AZURE_SUBNET_ID": "worker-subnet"}}),
     "selector": ("matches no worker", {"coco_kataconfig_selector": {"no": "such-label"}}),
     "image policy": ("image_security_policy must be one of", {"coco_image_security_policy": "everything"}),
     "fail-open policy": ("'executables' has no default", {
