@@ -75,6 +75,8 @@ class TrusteeRelease:
     submodule: str  # of the token, "" for the flat token
     token_type: str  # Simple | Ear
     admin: str  # public_key | type | authorization_mode
+    resource_policy_readable: bool  # GET /resource-policy gives the policy's text to the administrator
+    reference_api: str  # reference values over HTTP: "" (by file only) | map (GET gives all) | item (one by name)
     signer_fields: bool  # KbsConfig names attestation key and certificate Secrets
     crs: tuple[str, ...] = ("KbsConfig",)
     default_cr: str = "KbsConfig"
@@ -178,7 +180,8 @@ _TRUSTEE_RELEASES = (
         rvps_key="reference-values.json", rvps_format="empty", resource_policy_key="policy.rego",
         attestation_policy_key="default.rego", policy_ids=("default",), attestation_rules="allow", rego=("v0",),
         reference_lookup="data.reference", resource_policy_data="path", azure_snp="azsnpvtpm", azure_tdx="aztdxvtpm",
-        submodule="", token_type="Simple", admin="public_key", signer_fields=False, writes_is_ready=False,
+        submodule="", token_type="Simple", admin="public_key", resource_policy_readable=False, reference_api="",
+        signer_fields=False, writes_is_ready=False,
         watches_deployment=False, kbsconfig_fields=(*_FIELDS_02, "tdxConfigSpec"), milan_only=("trustee-operator.v0.2.0",),
     ),
     TrusteeRelease(
@@ -186,7 +189,8 @@ _TRUSTEE_RELEASES = (
         rvps_key="reference-values.json", rvps_format="hash-value", resource_policy_key="policy.rego",
         attestation_policy_key="default.rego", policy_ids=("default",), attestation_rules="claims", rego=("v0",),
         reference_lookup="data.reference", resource_policy_data="plugin-path", azure_snp="azsnpvtpm",
-        azure_tdx="aztdxvtpm", submodule="cpu", token_type="Ear", admin="public_key", signer_fields=False,
+        azure_tdx="aztdxvtpm", submodule="cpu", token_type="Ear", admin="public_key", resource_policy_readable=True, reference_api="",
+        signer_fields=False,
         writes_is_ready=False, watches_deployment=False,
         unauthenticated_attestation_policy=("trustee-operator.v0.3.0",),
         kbsconfig_fields=(*_FIELDS_02, "tdxConfigSpec"), milan_only=("trustee-operator.v0.3.0",),
@@ -197,7 +201,8 @@ _TRUSTEE_RELEASES = (
         resource_policy_key="policy.rego", attestation_policy_key="default.rego", policy_ids=("default",),
         attestation_rules="claims", rego=("v0", "v1"), reference_lookup="data.reference",
         resource_policy_data="plugin-path", azure_snp="azsnpvtpm", azure_tdx="aztdxvtpm", submodule="cpu",
-        token_type="Ear", admin="public_key", signer_fields=False, writes_is_ready=False, watches_deployment=False,
+        token_type="Ear", admin="public_key", resource_policy_readable=True, reference_api="",
+        signer_fields=False, writes_is_ready=False, watches_deployment=False,
         kbsconfig_fields=(*_FIELDS_04, "tdxConfigSpec"),
         milan_only=("trustee-operator.v0.4.0", "trustee-operator.v0.4.1"),
         unauthenticated_attestation_policy=("trustee-operator.v0.4.0", "trustee-operator.v0.4.1", "trustee-operator.v0.4.2"),
@@ -207,7 +212,8 @@ _TRUSTEE_RELEASES = (
         rvps_key="reference-values.json", rvps_format="value", resource_policy_key="policy.rego",
         attestation_policy_key="default_cpu.rego", policy_ids=("default_cpu", "default_gpu"), attestation_rules="claims",
         rego=("v0",), reference_lookup="data.reference", resource_policy_data="plugin-path", azure_snp="azsnpvtpm",
-        azure_tdx="aztdxvtpm", submodule="cpu0", token_type="Ear", admin="public_key", signer_fields=True,
+        azure_tdx="aztdxvtpm", submodule="cpu0", token_type="Ear", admin="public_key", resource_policy_readable=True, reference_api="map",
+        signer_fields=True,
         crs=("KbsConfig", "TrusteeConfig"), watches_deployment=False, worker_count=True,
         after_edit_attestation_policy="restart", kbsconfig_fields=(*_FIELDS_10, "tdxConfigSpec"),
         milan_only=("trustee-operator.v1.0.0",),
@@ -218,7 +224,8 @@ _TRUSTEE_RELEASES = (
         attestation_policy_key="default_cpu.rego", policy_ids=("default_cpu", "default_gpu"),
         attestation_rules="trust_claims", rego=("v1",), reference_lookup="query_reference_value",
         resource_policy_data="plugin", azure_snp="az-snp-vtpm", azure_tdx="az-tdx-vtpm", submodule="cpu0",
-        token_type="Ear", admin="type", signer_fields=True, crs=("KbsConfig", "TrusteeConfig"), expiry_enforced=False,
+        token_type="Ear", admin="type", resource_policy_readable=True, reference_api="item",
+        signer_fields=True, crs=("KbsConfig", "TrusteeConfig"), expiry_enforced=False,
         gpu_policy=True, gpu_policy_key="default_gpu.rego", worker_count=True, after_edit_attestation_policy="restart",
         kbsconfig_fields=(*_FIELDS_11, "tdxConfigSpec"),
     ),
@@ -228,7 +235,8 @@ _TRUSTEE_RELEASES = (
         resource_policy_key="resource-policy.rego", attestation_policy_key="default_cpu.rego",
         policy_ids=("default_cpu", "default_gpu"), attestation_rules="trust_claims", rego=("v1",),
         reference_lookup="query_reference_value", resource_policy_data="plugin", azure_snp="az-snp-vtpm",
-        azure_tdx="az-tdx-vtpm", submodule="cpu0", token_type="Ear", admin="authorization_mode", signer_fields=True,
+        azure_tdx="az-tdx-vtpm", submodule="cpu0", token_type="Ear", admin="authorization_mode",
+        resource_policy_readable=False, reference_api="item", signer_fields=True,
         crs=("KbsConfig", "TrusteeConfig"), default_cr="TrusteeConfig", insecure_token_key="insecure_header_jwk",
         expiry_enforced=False, reference_values_required=False,
         migration_annotation="kbs.confidentialcontainers.org/migrated-from-v1.1.0", migration_value="v1.2.0",
