@@ -17,11 +17,6 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-try:
-    from cryptography.hazmat.primitives import serialization
-except ImportError:  # said by keys.check_library
-    pass
-
 from ansible_collections.confidential.containers.plugins.module_utils import keys
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
@@ -165,9 +160,7 @@ def remembered(sent: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
 # What cannot be read back ---------------------------------------------------------------------------------------------
 
 def _keyed(private_pem: str, purpose: str, content: bytes) -> bytes:
-    seed = keys.load_ed25519(private_pem).private_bytes(serialization.Encoding.Raw, serialization.PrivateFormat.Raw,
-                                                        serialization.NoEncryption())
-    derived = hmac.new(seed, f"confidential.containers/{purpose}".encode(), hashlib.sha256).digest()
+    derived = hmac.new(keys.seed(private_pem), f"confidential.containers/{purpose}".encode(), hashlib.sha256).digest()
     return hmac.new(derived, content, hashlib.sha256).digest()
 
 

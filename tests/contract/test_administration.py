@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ansible_collections.confidential.containers.plugins.module_utils import keys, policy, releases
 from ansible_collections.confidential.containers.plugins.module_utils.actions import kbs_admin
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
-
 from tests.contract.server import URL, Server
 
 pytestmark = pytest.mark.skipif(bool(URL), reason="needs a server's directory")

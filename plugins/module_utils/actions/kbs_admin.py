@@ -180,8 +180,8 @@ class _Administration:
         elif answer.status == 413:
             todo = "The value is larger than the KBS takes (2 MiB by default)."
         else:
-            todo = ("Where an operator runs this KBS, its policies and reference values are read-only files: have its owner set them there, "
-                    "and leave them out here (coco_kbs_manage). Otherwise its log tells more.")
+            todo = ("Where an operator runs this KBS, its policies and reference values are read-only files: have its owner set them "
+                    "there, and leave them out here (coco_kbs_manage). Otherwise its log tells more.")
         return CocoError(f"The {what} was not set", seen, todo)
 
     def held_policy(self) -> Answer:
@@ -204,6 +204,9 @@ class _Administration:
             self.send(what, path, body)
             self.sent["digests"][what] = digest
 
+    def show(self, what: str, before: str, after: str) -> None:
+        self.diffs.append({"before_header": what, "after_header": what, "before": before, "after": after})
+
     def set_resource_policy(self, text: str, held: Answer) -> None:
         """Compared where the release gives the text back."""
         message = administration.policy_message(text)
@@ -217,7 +220,7 @@ class _Administration:
         if before == text:
             return
         self.changes.append("resource policy")
-        self.diffs.append({"before_header": "resource policy", "after_header": "resource policy", "before": before, "after": text})
+        self.show("resource policy", before, text)
         if not self.context.check_mode:
             self.send("resource policy", "resource-policy", message)
 
@@ -229,8 +232,8 @@ class _Administration:
             return
         if not self.trustee.reference_api:
             self.unsupported.append("reference values")
-            self.context.warn(f"The KBS of Trustee {self.trustee.name} takes reference values from its file only · Have its owner accept the "
-                              "values that step 11 prints.")
+            self.context.warn(f"The KBS of Trustee {self.trustee.name} takes reference values from its file only · Have its owner accept "
+                              "the values that step 11 prints.")
             return
         names = sorted(set(wanted) if self.params["keep_old"] else {*wanted, *ours})
         held = self.held_values(names)
@@ -238,8 +241,7 @@ class _Administration:
         for name in names:
             if after[name] != held.get(name):
                 self.changes.append(f"reference value {name}")
-                self.diffs.append({"before_header": f"reference value {name}", "after_header": f"reference value {name}",
-                                   "before": json.dumps(held.get(name), indent=1) + "\n", "after": json.dumps(after[name], indent=1) + "\n"})
+                self.show(f"reference value {name}", *(json.dumps(value, indent=1) + "\n" for value in (held.get(name), after[name])))
         if self.context.check_mode:
             return
         self.send("reference values", "reference-value", administration.reference_message(after))
