@@ -26,7 +26,7 @@ BLIND = "package policy\n\nimport rego.v1\n\ndefault executables := 3\n\ndefault
 def kbs(running_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A KBS beside the lab's cluster, with a certificate authority, policies and an administrator of its own."""
     server = Server(tmp_path_factory.mktemp("kbs"), SIDES["B"])
-    (silicon,) = running_lab.state.glob("**/silicon/public.pem")
+    silicon = running_lab.state / "silicon" / "public.pem"
     try:
         server.start(env={"LAB_SILICON_PUBLIC": str(silicon)})
         yield server
