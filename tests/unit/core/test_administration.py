@@ -77,7 +77,8 @@ def test_digests_reveal_nothing_without_the_key() -> None:
     one = administration.fingerprint(KEY, "resource a/b/c", b"secret")
     assert one == administration.fingerprint(KEY, "resource a/b/c", b"secret")
     assert len({one, administration.fingerprint(KEY, "resource a/b/d", b"secret"),
-                administration.fingerprint(other, "resource a/b/c", b"secret"), administration.fingerprint(KEY, "resource a/b/c", b"secret2")}) == 4
+                administration.fingerprint(other, "resource a/b/c", b"secret"),
+                administration.fingerprint(KEY, "resource a/b/c", b"secret2")}) == 4
 
 
 def test_the_verification_value_belongs_to_key_kbs_and_path() -> None:
