@@ -70,7 +70,8 @@ options:
     type: str
   without_hub:
     description:
-      - The KBS is run by others, and no cluster can be asked for its Secrets, reference values and log. O(sha256) is needed then.
+      - The KBS is run by others, and no cluster can be asked for its Secrets, reference values and log.
+      - With O(mode=trustee) the KBS is then looked at from outside only; with O(mode=pods) O(sha256) is needed.
       - The refused pod then tells itself that the KBS appraised it and did not find it affirming, and that it got nothing; the KBS's own
         log, which would say so, is out of reach.
     type: bool

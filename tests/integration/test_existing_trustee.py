@@ -123,6 +123,17 @@ def test_a_blind_policy_of_the_owner_is_found(attested: Lab, kbs: Server) -> Non
     assert run.code == 0, "the next run sets the policy again\n" + run.output
 
 
+def test_an_open_resource_policy_of_the_owner_is_found(attested: Lab, kbs: Server) -> None:
+    """Step 13 from outside: evidence that anybody can make gets the secret."""
+    administer(kbs, resource_policy="package policy\n\nimport rego.v1\n\ndefault allow := true\n", directory=None)
+    run = attested.playbook("verify", "--tags", "step13", variables=with_key(kbs))
+    assert run.code != 0
+    assert "evidence of the sample attester gets nothing" in run.output
+    assert "Tell the KBS's owner" in " ".join(run.output.split())
+    run = attested.playbook("site", "--tags", "step11,step13", variables=with_key(kbs))
+    assert run.code == 0, "the next run sets the policy again\n" + run.output
+
+
 def test_refused_before_anything_is_written(attested: Lab, kbs: Server, tmp_path: Path) -> None:
     other = Server(tmp_path, SIDE)
     wrong: list[tuple[dict[str, Any], str]] = [

@@ -52,7 +52,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
     cluster = Cluster.from_params(params)
     try:
         if params["mode"] == "trustee":
-            result = TrusteeProbe(cluster, params, context, pair.trustee).run()
+            result = TrusteeProbe(None if params["without_hub"] else cluster, params, context, pair.trustee).run()
         else:
             result = PodProbe(cluster, _hub(params, cluster), params, context, pair).run()
     except (ApiFailure, UnknownKind, Unreachable) as error:

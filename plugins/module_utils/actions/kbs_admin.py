@@ -180,8 +180,8 @@ class _Administration:
         elif answer.status == 413:
             todo = "The value is larger than the KBS takes (2 MiB by default)."
         else:
-            todo = ("Where an operator runs this KBS, its policies, its reference values and the Secrets that it names are read-only files: "
-                    "have its owner set them there, and leave them out here (coco_kbs_manage). Otherwise its log tells more.")
+            todo = ("Where an operator runs this KBS, its policies, its reference values and the Secrets that it names are read-only "
+                    "files: have its owner set them there, and leave them out here (coco_kbs_manage). Otherwise its log tells more.")
         return CocoError(f"The {what} was not set", seen, todo)
 
     def held_policy(self) -> Answer:

@@ -525,3 +525,16 @@ def test_without_a_hub_the_digest_must_be_told(api: FakeApi, prove: Any) -> None
     with pytest.raises(CocoError, match="coco_verification_sha256"):
         prove(without_hub=True)
     assert not api.writes()
+
+
+def test_a_kbs_of_others_from_outside(api: FakeApi, check: Any, kbs: FakeKbs) -> None:
+    """No cluster is asked; what is wrong is the owner's to mend."""
+    for name in ("config", "attestation", "resource", "rvps-reference-values"):
+        api.delete(("v1", "configmaps", TRUSTEE, name))
+    assert check(without_hub=True)["verdict"] == "healthy"
+    assert not [r for r in api.requests if TRUSTEE in r.path]
+    kbs.answers["GET /kbs/v0/resource-policy"] = (200, {})
+    with pytest.raises(CocoError, match="Tell the KBS's owner") as raised:
+        check(without_hub=True)
+    assert raised.value.details["verdict"] == "insecure"
+    assert "step" not in str(raised.value.todo)
