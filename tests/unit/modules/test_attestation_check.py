@@ -538,3 +538,5 @@ def test_a_kbs_of_others_from_outside(api: FakeApi, check: Any, kbs: FakeKbs) ->
         check(without_hub=True)
     assert raised.value.details["verdict"] == "insecure"
     assert "step" not in str(raised.value.todo)
+    with pytest.raises(CocoError, match="coco_kbs_connect_to"):
+        check(without_hub=True, connect_to=None)
