@@ -75,6 +75,8 @@ class TrusteeRelease:
     submodule: str  # of the token, "" for the flat token
     token_type: str  # Simple | Ear
     admin: str  # public_key | type | authorization_mode
+    resource_policy_readable: bool  # GET /resource-policy gives the policy's text to the administrator
+    reference_api: str  # reference values over HTTP: "" (by file only) | map (GET gives all) | item (one by name)
     signer_fields: bool  # KbsConfig names attestation key and certificate Secrets
     crs: tuple[str, ...] = ("KbsConfig",)
     default_cr: str = "KbsConfig"
@@ -175,6 +177,7 @@ _OSC_RELEASES = (
 _TRUSTEE_RELEASES = (
     TrusteeRelease(
         **_trustee("0.2.0"), generation="A", protocol="0.1.0", kbs_config_key="kbs-config.json", kbs_config_format="json",
+        resource_policy_readable=False, reference_api="",
         rvps_key="reference-values.json", rvps_format="empty", resource_policy_key="policy.rego",
         attestation_policy_key="default.rego", policy_ids=("default",), attestation_rules="allow", rego=("v0",),
         reference_lookup="data.reference", resource_policy_data="path", azure_snp="azsnpvtpm", azure_tdx="aztdxvtpm",
@@ -183,6 +186,7 @@ _TRUSTEE_RELEASES = (
     ),
     TrusteeRelease(
         **_trustee("0.3.0"), generation="B", protocol="0.1.1", kbs_config_key="kbs-config.toml", kbs_config_format="toml-b",
+        resource_policy_readable=True, reference_api="",
         rvps_key="reference-values.json", rvps_format="hash-value", resource_policy_key="policy.rego",
         attestation_policy_key="default.rego", policy_ids=("default",), attestation_rules="claims", rego=("v0",),
         reference_lookup="data.reference", resource_policy_data="plugin-path", azure_snp="azsnpvtpm",
@@ -193,6 +197,7 @@ _TRUSTEE_RELEASES = (
     ),
     TrusteeRelease(
         **_trustee("0.4.0", "0.4.1", "0.4.2"), generation="B", protocol="0.2.0", kbs_config_key="kbs-config.toml",
+        resource_policy_readable=True, reference_api="",
         kbs_config_format="toml-b", rvps_key="reference-values.json", rvps_format="hash-value",
         resource_policy_key="policy.rego", attestation_policy_key="default.rego", policy_ids=("default",),
         attestation_rules="claims", rego=("v0", "v1"), reference_lookup="data.reference",
@@ -204,6 +209,7 @@ _TRUSTEE_RELEASES = (
     ),
     TrusteeRelease(
         **_trustee("1.0.0"), generation="B", protocol="0.4.0", kbs_config_key="kbs-config.toml", kbs_config_format="toml-b",
+        resource_policy_readable=True, reference_api="map",
         rvps_key="reference-values.json", rvps_format="value", resource_policy_key="policy.rego",
         attestation_policy_key="default_cpu.rego", policy_ids=("default_cpu", "default_gpu"), attestation_rules="claims",
         rego=("v0",), reference_lookup="data.reference", resource_policy_data="plugin-path", azure_snp="azsnpvtpm",
@@ -214,6 +220,7 @@ _TRUSTEE_RELEASES = (
     ),
     TrusteeRelease(
         **_trustee("1.1.0"), generation="C", protocol="0.4.0", kbs_config_key="kbs-config.toml", kbs_config_format="toml-c",
+        resource_policy_readable=True, reference_api="item",
         rvps_key="reference-values.json", rvps_format="value", resource_policy_key="policy.rego",
         attestation_policy_key="default_cpu.rego", policy_ids=("default_cpu", "default_gpu"),
         attestation_rules="trust_claims", rego=("v1",), reference_lookup="query_reference_value",
@@ -224,6 +231,7 @@ _TRUSTEE_RELEASES = (
     ),
     TrusteeRelease(
         **_trustee("1.2.0", "1.2.1"), generation="D", protocol="0.4.0", kbs_config_key="kbs-config.toml",
+        resource_policy_readable=False, reference_api="item",
         kbs_config_format="toml-d", rvps_key="reference_value", rvps_format="map",
         resource_policy_key="resource-policy.rego", attestation_policy_key="default_cpu.rego",
         policy_ids=("default_cpu", "default_gpu"), attestation_rules="trust_claims", rego=("v1",),
