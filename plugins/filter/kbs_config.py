@@ -20,6 +20,11 @@ options:
     description: Choices in place of the defaults, such as C(insecure_http).
     type: dict
     default: {}
+  present:
+    description: >-
+      The file in the cluster where the operator adds its TLS settings to it (TrusteeConfig). They are kept.
+    type: str
+    default: ''
 """
 
 EXAMPLES = r"""
@@ -44,10 +49,11 @@ from ansible_collections.confidential.containers.plugins.module_utils import rel
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
 
-def kbs_config(value: Any, options: dict[str, Any] | None = None) -> Any:
+def kbs_config(value: Any, options: dict[str, Any] | None = None, present: str = "") -> Any:
     """The config map data of the KBS configuration."""
     try:
-        return core.config_map_data(releases.parse(value).trustee, options)
+        release = releases.parse(value).trustee
+        return core.with_operator_tls(release, options, present) if present else core.config_map_data(release, options)
     except CocoError as error:
         raise AnsibleFilterError(str(error)) from error
 

@@ -11,6 +11,7 @@ HTTP or the insecure token key is asked for by name.
 from __future__ import annotations
 
 import json
+import tomllib
 from typing import Any
 
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
@@ -57,6 +58,28 @@ def render(release: TrusteeRelease, given: dict[str, Any] | None = None) -> str:
 def config_map_data(release: TrusteeRelease, given: dict[str, Any] | None = None) -> dict[str, str]:
     """The data of the config map: the file under the key that the release reads."""
     return {release.kbs_config_key: render(release, given)}
+
+
+def with_operator_tls(release: TrusteeRelease, given: dict[str, Any] | None, present: str) -> dict[str, str]:
+    """The data of the config map where the operator may have added its TLS settings (``tls_*`` of ``[http_server]``).
+
+    present: the file's text in the cluster, empty where there is none. A text that means ours plus those settings is kept as
+    it is; any other is replaced by ours with those settings, so that operator and run do not undo each other's work for ever.
+    Source: the operator of Trustee 1.2 merges the cluster's TLS profile into the config map of a TrusteeConfig.
+    """
+    ours = render(release, given)
+    try:
+        found = tomllib.loads(present)
+    except tomllib.TOMLDecodeError:
+        found = {}
+    server = found.get("http_server") if isinstance(found.get("http_server"), dict) else {}
+    tls = {key: server[key] for key in server if key.startswith("tls_")}
+    if tls:
+        wanted = tomllib.loads(ours)
+        wanted["http_server"] |= tls
+        head, line, tail = ours.partition("[http_server]\n")
+        ours = present if found == wanted else head + line + "".join(f"{k} = {_toml_value(v)}\n" for k, v in tls.items()) + tail
+    return {release.kbs_config_key: ours}
 
 
 def warnings(given: dict[str, Any] | None) -> list[str]:

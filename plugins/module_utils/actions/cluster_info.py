@@ -32,7 +32,8 @@ CONFIG = "config.openshift.io/v1"
 OLM = "operators.coreos.com/v1alpha1"
 TRUSTEE = "confidentialcontainers.org/v1alpha1"
 #: Parts of the section trustee that can be gathered alone.
-TRUSTEE_PARTS = ("trustee_certificates", "trustee_auth", "trustee_values", "trustee_deployment", "trustee_routes")
+TRUSTEE_PARTS = ("trustee_certificates", "trustee_auth", "trustee_values", "trustee_config", "trustee_deployment",
+                 "trustee_kinds", "trustee_routes")
 SECTIONS = ("version", "platform", "ingress", "topology", "cloud_conf", "operators", "trustee", "kata", "peerpods", "pods",
             "permissions")
 #: What the roles do with a cluster: (verb, group, resource, zone).
@@ -56,6 +57,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "https_certificate_secret": {"type": "str", "default": "kbs-https-certificate", "no_log": False},
     "signer_certificate_secret": {"type": "str", "default": "kbs-attestation-certificate", "no_log": False},
     "kbsconfig": {"type": "str", "default": "kbsconfig"},
+    "config_map": {"type": "str", "default": "kbs-config-cm"},
     "reference_values_config_map": {"type": "str", "default": "rvps-reference-values"},
     "verification_secret": {"type": "str", "default": "coco-verification", "no_log": False},
     **cluster_options(),
@@ -192,11 +194,20 @@ def trustee(cluster: Cluster, params: dict[str, Any], parts: Iterable[str]) -> d
         found |= {"https_certificate": _decoded(https, "certificate", "tls.crt"), "ca": _decoded(https, "ca.crt"),
                   "signer_certificate": _decoded(signer, "token.crt", "tls.crt")}
     if "trustee_auth" in parts:
-        found["auth_public_key"] = _decoded(get("Secret", params["auth_secret"]), "publicKey", "kbs.pem")
+        auth = get("Secret", params["auth_secret"])
+        found |= {"auth_public_key": _decoded(auth, "publicKey", "kbs.pem"),
+                  "auth_private_present": "privateKey" in ((auth or {}).get("data") or {})}
     if "trustee_values" in parts:
         values = get("ConfigMap", params["reference_values_config_map"])
         found |= {"reference_values": (values or {}).get("data"),
                   "verification_present": get("Secret", params["verification_secret"]) is not None}
+    if "trustee_config" in parts:
+        found["config"] = (get("ConfigMap", params["config_map"]) or {}).get("data")
+    if "trustee_kinds" in parts:
+        found["kinds"] = [
+            {"kind": kind, "name": item["metadata"]["name"],
+             "generated": any(owner.get("kind") == "TrusteeConfig" for owner in item["metadata"].get("ownerReferences") or [])}
+            for kind in ("KbsConfig", "TrusteeConfig") for item in cluster.list(TRUSTEE, kind, namespace)]
     if "trustee_deployment" in parts:
         kbsconfig = get("KbsConfig", params["kbsconfig"], TRUSTEE) or {}
         pods = cluster.list("v1", "Pod", namespace, labels="app=kbs")
