@@ -21,10 +21,9 @@ options:
     type: dict
     default: {}
   present:
-    description: >-
-      The file in the cluster where the operator adds its TLS settings to it (TrusteeConfig). They are kept.
-    type: str
-    default: ''
+    description: The data of the config map in the cluster, where the operator adds its TLS settings (TrusteeConfig). They are kept.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -49,11 +48,10 @@ from ansible_collections.confidential.containers.plugins.module_utils import rel
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
 
-def kbs_config(value: Any, options: dict[str, Any] | None = None, present: str = "") -> Any:
+def kbs_config(value: Any, options: dict[str, Any] | None = None, present: dict[str, str] | None = None) -> Any:
     """The config map data of the KBS configuration."""
     try:
-        release = releases.parse(value).trustee
-        return core.with_operator_tls(release, options, present) if present else core.config_map_data(release, options)
+        return core.config_map_data(releases.parse(value).trustee, options, present)
     except CocoError as error:
         raise AnsibleFilterError(str(error)) from error
 

@@ -55,31 +55,32 @@ def render(release: TrusteeRelease, given: dict[str, Any] | None = None) -> str:
     return _toml(tables)
 
 
-def config_map_data(release: TrusteeRelease, given: dict[str, Any] | None = None) -> dict[str, str]:
-    """The data of the config map: the file under the key that the release reads."""
-    return {release.kbs_config_key: render(release, given)}
+def config_map_data(release: TrusteeRelease, given: dict[str, Any] | None = None,
+                    present: dict[str, str] | None = None) -> dict[str, str]:
+    """The data of the config map: the file under the key that the release reads.
 
-
-def with_operator_tls(release: TrusteeRelease, given: dict[str, Any] | None, present: str) -> dict[str, str]:
-    """The data of the config map where the operator may have added its TLS settings (``tls_*`` of ``[http_server]``).
-
-    present: the file's text in the cluster, empty where there is none. A text that means ours plus those settings is kept as
-    it is; any other is replaced by ours with those settings, so that operator and run do not undo each other's work for ever.
+    present: the config map's data in the cluster where the operator adds its TLS settings (``tls_*`` of ``[http_server]``) to
+    the file. A file that means ours plus those settings is kept as it is; any other is replaced by ours with those settings, so
+    that operator and run do not undo each other's work for ever.
     Source: the operator of Trustee 1.2 merges the cluster's TLS profile into the config map of a TrusteeConfig.
     """
-    ours = render(release, given)
+    ours, theirs = render(release, given), (present or {}).get(release.kbs_config_key, "")
+    return {release.kbs_config_key: _with_operator_tls(ours, theirs) if theirs else ours}
+
+
+def _with_operator_tls(ours: str, theirs: str) -> str:
     try:
-        found = tomllib.loads(present)
+        found = tomllib.loads(theirs)
     except tomllib.TOMLDecodeError:
-        found = {}
-    server = found.get("http_server") if isinstance(found.get("http_server"), dict) else {}
-    tls = {key: server[key] for key in server if key.startswith("tls_")}
-    if tls:
-        wanted = tomllib.loads(ours)
-        wanted["http_server"] |= tls
-        head, line, tail = ours.partition("[http_server]\n")
-        ours = present if found == wanted else head + line + "".join(f"{k} = {_toml_value(v)}\n" for k, v in tls.items()) + tail
-    return {release.kbs_config_key: ours}
+        return ours
+    server = found.get("http_server")
+    tls = {key: value for key, value in server.items() if key.startswith("tls_")} if isinstance(server, dict) else {}
+    wanted = tomllib.loads(ours)
+    wanted["http_server"] |= tls
+    if found == wanted:
+        return theirs
+    head, line, tail = ours.partition("[http_server]\n")
+    return head + line + "".join(f"{key} = {_toml_value(value)}\n" for key, value in tls.items()) + tail
 
 
 def warnings(given: dict[str, Any] | None) -> list[str]:
