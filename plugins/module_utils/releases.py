@@ -220,8 +220,8 @@ _TRUSTEE_RELEASES = (
         attestation_rules="trust_claims", rego=("v1",), reference_lookup="query_reference_value",
         resource_policy_data="plugin", azure_snp="az-snp-vtpm", azure_tdx="az-tdx-vtpm", submodule="cpu0",
         token_type="Ear", admin="type", signer_fields=True, crs=("KbsConfig", "TrusteeConfig"), sample_secret="kbsres1",
-        expiry_enforced=False, gpu_policy=True, gpu_policy_key="default_gpu.rego", worker_count=True, after_edit_attestation_policy="restart",
-        kbsconfig_fields=(*_FIELDS_11, "tdxConfigSpec"),
+        expiry_enforced=False, gpu_policy=True, gpu_policy_key="default_gpu.rego", worker_count=True,
+        after_edit_attestation_policy="restart", kbsconfig_fields=(*_FIELDS_11, "tdxConfigSpec"),
     ),
     TrusteeRelease(
         **_trustee("1.2.0", "1.2.1"), generation="D", protocol="0.4.0", kbs_config_key="kbs-config.toml",
