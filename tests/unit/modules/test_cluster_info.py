@@ -138,11 +138,10 @@ def test_how_trustee_is_deployed(api: FakeApi, call: Any) -> None:
 
 
 def test_a_private_half_is_seen_and_not_shown(api: FakeApi, call: Any) -> None:
-    api.put(secret("kbs-auth-public-key", publicKey=PEM, privateKey=PRIVATE))
-    found = cluster(call, "trustee_auth")["trustee"]
-    assert found == {"auth_public_key": PEM, "auth_private_present": True}
     api.put(secret("kbs-auth-public-key", publicKey=PEM))
-    assert cluster(call, "trustee_auth")["trustee"]["auth_private_present"] is False
+    assert cluster(call, "trustee_auth")["trustee"] == {"auth_public_key": PEM, "auth_private_present": False}
+    api.put(secret("kbs-auth-public-key", publicKey=PEM, privateKey=PRIVATE))
+    assert cluster(call, "trustee_auth")["trustee"] == {"auth_public_key": PEM, "auth_private_present": True}
 
 
 def test_configuration_in_the_cluster(api: FakeApi, call: Any) -> None:
