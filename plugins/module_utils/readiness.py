@@ -207,7 +207,8 @@ def _kbsconfig(obj: Object, release: Any, related: Any) -> Answer:
     mounted = {(volume.get("secret") or {}).get("secretName") for volume in volumes}
     waiting = sorted(set(obj.get("spec", {}).get("kbsSecretResources") or []) - mounted)
     if waiting:
-        return _answer(False, "NotMounted", f"trustee-deployment does not mount {', '.join(waiting)} yet")
+        return _answer(False, "NotMounted", f"trustee-deployment does not mount {', '.join(waiting)} yet: the operator has "
+                       "not made its pass, or such a Secret is missing")
     return _deployment(deployment, release, None)
 
 

@@ -77,7 +77,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
         "topology": lambda: topology(cluster), "cloud_conf": lambda: cloud_conf(cluster),
         "operators": lambda: operators(cluster, params), "trustee": lambda: trustee(cluster, params, parts),
         "kata": lambda: kata(cluster), "peerpods": lambda: peerpods(cluster, params["osc_namespace"], adaptor),
-        "pods": lambda: pods(cluster), "permissions": lambda: permissions(cluster, params),
+        "pods": lambda: pods(cluster), "permissions": lambda: permissions(cluster, pair),
     }
     found: dict[str, Any] = {"server": cluster.server}
     try:
@@ -257,7 +257,11 @@ def pods(cluster: Cluster) -> dict[str, Any]:
     return {"kata_pods": kata_pods(cluster.list("v1", "Pod"))}
 
 
-def permissions(cluster: Cluster, params: dict[str, Any]) -> dict[str, Any]:
+def permissions(cluster: Cluster, pair: releases.Pair | None) -> dict[str, Any]:
+    needed = [*NEEDED]
+    if pair and pair.trustee.default_cr == "TrusteeConfig":
+        needed.append(("patch", "confidentialcontainers.org", "trusteeconfigs", "hub"))
+
     def missing(need: tuple[str, str, str, str]) -> dict[str, str] | None:
         verb, group, resource, zone = need
         if cluster.allowed(verb, group, resource):
@@ -265,4 +269,4 @@ def permissions(cluster: Cluster, params: dict[str, Any]) -> dict[str, Any]:
         return {"verb": verb, "group": group, "resource": resource, "zone": zone}
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        return {"permissions": {"missing": [item for item in pool.map(missing, NEEDED) if item]}}
+        return {"permissions": {"missing": [item for item in pool.map(missing, needed) if item]}}
