@@ -189,6 +189,13 @@ def test_missing_permissions_are_named(api: FakeApi, call: Any) -> None:
         {"verb": "delete", "group": "kataconfiguration.openshift.io", "resource": "kataconfigs", "zone": "spoke"}]
 
 
+@pytest.mark.parametrize(("release", "missing"), [("1.12/1.1", []), ("1.13/1.2", ["trusteeconfigs"])])
+def test_trusteeconfigs_matter_where_they_are_the_default(api: FakeApi, call: Any, release: str, missing: list[str]) -> None:
+    api.forbidden.add(("patch", "trusteeconfigs"))
+    found = cluster(call, "permissions", release=release)["permissions"]["missing"]
+    assert [item["resource"] for item in found] == missing
+
+
 def test_what_may_not_be_read(api: FakeApi, call: Any) -> None:
     api.forbidden.add(("list", "nodes"))
     with pytest.raises(CocoError, match=r'cannot be examined · the credentials may not do this: .*cannot list resource "nodes"'):
