@@ -80,6 +80,7 @@ class TrusteeRelease:
     signer_fields: bool  # KbsConfig names attestation key and certificate Secrets
     crs: tuple[str, ...] = ("KbsConfig",)
     default_cr: str = "KbsConfig"
+    sample_secret: str = ""  # a secret resource that the operator makes with every TrusteeConfig
     insecure_token_key: str = "insecure_key"
     expiry_enforced: bool = True
     reference_values_required: bool = True
@@ -214,7 +215,7 @@ _TRUSTEE_RELEASES = (
         attestation_policy_key="default_cpu.rego", policy_ids=("default_cpu", "default_gpu"), attestation_rules="claims",
         rego=("v0",), reference_lookup="data.reference", resource_policy_data="plugin-path", azure_snp="azsnpvtpm",
         azure_tdx="aztdxvtpm", submodule="cpu0", token_type="Ear", admin="public_key", signer_fields=True,
-        crs=("KbsConfig", "TrusteeConfig"), watches_deployment=False, worker_count=True,
+        crs=("KbsConfig", "TrusteeConfig"), sample_secret="kbsres1", watches_deployment=False, worker_count=True,
         after_edit_attestation_policy="restart", kbsconfig_fields=(*_FIELDS_10, "tdxConfigSpec"),
         milan_only=("trustee-operator.v1.0.0",),
     ),
@@ -225,9 +226,9 @@ _TRUSTEE_RELEASES = (
         attestation_policy_key="default_cpu.rego", policy_ids=("default_cpu", "default_gpu"),
         attestation_rules="trust_claims", rego=("v1",), reference_lookup="query_reference_value",
         resource_policy_data="plugin", azure_snp="az-snp-vtpm", azure_tdx="az-tdx-vtpm", submodule="cpu0",
-        token_type="Ear", admin="type", signer_fields=True, crs=("KbsConfig", "TrusteeConfig"), expiry_enforced=False,
-        gpu_policy=True, gpu_policy_key="default_gpu.rego", worker_count=True, after_edit_attestation_policy="restart",
-        kbsconfig_fields=(*_FIELDS_11, "tdxConfigSpec"),
+        token_type="Ear", admin="type", signer_fields=True, crs=("KbsConfig", "TrusteeConfig"), sample_secret="kbsres1",
+        expiry_enforced=False, gpu_policy=True, gpu_policy_key="default_gpu.rego", worker_count=True,
+        after_edit_attestation_policy="restart", kbsconfig_fields=(*_FIELDS_11, "tdxConfigSpec"),
     ),
     TrusteeRelease(
         **_trustee("1.2.0", "1.2.1"), generation="D", protocol="0.4.0", kbs_config_key="kbs-config.toml",
@@ -237,8 +238,8 @@ _TRUSTEE_RELEASES = (
         policy_ids=("default_cpu", "default_gpu"), attestation_rules="trust_claims", rego=("v1",),
         reference_lookup="query_reference_value", resource_policy_data="plugin", azure_snp="az-snp-vtpm",
         azure_tdx="az-tdx-vtpm", submodule="cpu0", token_type="Ear", admin="authorization_mode", signer_fields=True,
-        crs=("KbsConfig", "TrusteeConfig"), default_cr="TrusteeConfig", insecure_token_key="insecure_header_jwk",
-        expiry_enforced=False, reference_values_required=False,
+        crs=("KbsConfig", "TrusteeConfig"), default_cr="TrusteeConfig", sample_secret="attestation-status",
+        insecure_token_key="insecure_header_jwk", expiry_enforced=False, reference_values_required=False,
         migration_annotation="kbs.confidentialcontainers.org/migrated-from-v1.1.0", migration_value="v1.2.0",
         gpu_policy=True, gpu_policy_key="default_gpu.rego", tdx_config=False,
         worker_count=True, after_edit_config="rollout", after_edit_resource_policy="rollout",

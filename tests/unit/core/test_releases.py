@@ -95,6 +95,7 @@ TRUSTEE_CELLS: dict[str, tuple[Any, ...]] = {
     "signer_fields": row(False, False, False, True, True, True),  # T 4.1
     "crs": row(*[("KbsConfig",)] * 3, *[("KbsConfig", "TrusteeConfig")] * 3),  # D 1.3
     "default_cr": row(*["KbsConfig"] * 5, "TrusteeConfig"),  # design.md
+    "sample_secret": row("", "", "", "kbsres1", "kbsres1", "attestation-status"),  # T 4.6
     "insecure_token_key": row(*["insecure_key"] * 5, "insecure_header_jwk"),  # T 0
     "expiry_enforced": row(True, True, True, True, False, False),  # D 6.5
     "reference_values_required": row(True, True, True, True, True, False),  # T 4.1
