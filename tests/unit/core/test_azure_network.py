@@ -86,7 +86,7 @@ def test_existing_egress_is_kept() -> None:
 
 
 def test_another_gateway_than_the_named_one() -> None:
-    with pytest.raises(CocoError, match="has another NAT gateway.*theirs.*keep the one"):
+    with pytest.raises(CocoError, match=r"has another NAT gateway.*theirs.*keep the one"):
         network.kept(network.attached(RICH, f"{GROUP}/natGateways/theirs"), None, GATEWAY, named=True)
 
 
@@ -118,7 +118,7 @@ def test_only_ours_goes(there: Any, ip: Any, actions: list[str], kept: int) -> N
 
 
 def test_other_subnets_keep_their_way_out() -> None:
-    with pytest.raises(CocoError, match="also serves .*masters"):
+    with pytest.raises(CocoError, match=r"also serves .*masters"):
         network.plan_absent(gateway(subnets=(SUBNET, SUBNET.replace("workers", "masters"))), None, SUBNET, "i")
 
 
