@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from ansible_collections.confidential.containers.plugins.module_utils.azure_ids import parse, same
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
 Resource = dict[str, Any]
@@ -38,20 +39,6 @@ def is_ours(resource: Resource | None, infrastructure: str) -> bool:
 def names(infrastructure: str) -> tuple[str, str]:
     """The names of NAT gateway and public IP where the user names none."""
     return f"{infrastructure}-coco-nat", f"{infrastructure}-coco-nat-ip"
-
-
-def same(left: str, right: str) -> bool:
-    """Whether two resource ids are the same: Azure compares them case-insensitively."""
-    return left.strip("/").lower() == right.strip("/").lower()
-
-
-def place(resource_id: str) -> tuple[str, str]:
-    """Resource group and name of ``/subscriptions/S/resourceGroups/G/providers/P/T/N``; CocoError for anything else."""
-    parts = resource_id.strip("/").split("/")
-    if len(parts) < 8 or parts[2].lower() != "resourcegroups":
-        raise CocoError("An Azure resource id is not understood", resource_id or "it is empty",
-                        "Expected /subscriptions/…/resourceGroups/…/providers/…/…/….")
-    return parts[3], parts[-1]
 
 
 def subnet_of(network: Resource, name: str) -> Resource:
@@ -107,10 +94,10 @@ def kept(subnet: Resource, table: Resource | None, gateway: str, named: bool) ->
             raise CocoError(f"The subnet {subnet.get('name')} has another NAT gateway",
                             f"attached is {there}, wanted {gateway}",
                             "Detach it yourself, or leave the name of the gateway empty to keep the one that is there.")
-        return f"the NAT gateway {place(there)[1]} is attached already"
+        return f"the NAT gateway {parse(there).name} is attached already"
     hop = default_route(table)
     if hop and not there:
-        return f"the default route of {place(reference(subnet, 'routeTable'))[1]} leads to {hop}"
+        return f"the default route of {parse(reference(subnet, 'routeTable')).name} leads to {hop}"
     return ""
 
 
@@ -153,7 +140,7 @@ def plan_present(subnet: Resource, gateway: Resource | None, address: Resource |
         if address is None:
             actions.append("address")
         elif not is_ours(address, infrastructure):
-            raise CocoError(f"The public IP {place(wanted['address_id'])[1]} is not ours", "it lacks our tags for this cluster",
+            raise CocoError(f"The public IP {parse(wanted['address_id']).name} is not ours", "it lacks our tags for this cluster",
                             "Give another name for the public IP (public_ip), or remove that one.")
     if gateway is None:
         actions.append("gateway")

@@ -55,9 +55,10 @@ def _time(text: str) -> datetime:
 def find(there: dict[str, list[Resource]], cluster: dict[str, Any], now: str, minutes: int) -> dict[str, Any]:
     """``orphans``: dicts of ``kind``, ``id``, ``name``, ``reason`` in the order of removal; ``left``: what is left alone and why.
 
-    ``there``: resources as ARM gives them by kind (``vm``, ``nic``, ``disk``, ``gallery``, ``definition``, ``version``). ``cluster``: ``instances`` (of PeerPods), ``pods`` (names of kata pods), ``gallery`` (suffix: the cluster id's
-    first eight characters), ``image_id`` (in use, or empty), ``kataconfig`` (whether there is one), ``subnet_id`` (of the pod
-    VMs; empty: any). ``now``: RFC 3339; ``minutes``: the youngest age of an orphan.
+    ``there``: resources as ARM gives them by kind (``vm``, ``nic``, ``disk``, ``gallery``, ``definition``, ``version``).
+    ``cluster``: ``instances`` (of PeerPods), ``pods`` (names of kata pods), ``gallery`` (suffix: the cluster id's first eight
+    characters), ``image_id`` (in use, or empty), ``kataconfig`` (whether there is one), ``subnet_id`` (of the pod VMs; empty:
+    any). ``now``: RFC 3339; ``minutes``: the youngest age of an orphan.
     """
     orphans: list[dict[str, str]] = []
     left: list[dict[str, str]] = []

@@ -127,10 +127,3 @@ def test_subnet_by_name() -> None:
     assert network.subnet_of(vnet, "WORKERS") is RICH
     with pytest.raises(CocoError, match="its subnets: workers"):
         network.subnet_of(vnet, "other")
-
-
-def test_places() -> None:
-    assert network.place(GATEWAY) == ("net", "i-coco-nat")
-    assert network.place(SUBNET) == ("net", "workers")
-    with pytest.raises(CocoError, match="not understood"):
-        network.place("nonsense")
