@@ -83,8 +83,7 @@ class Work:
         subnet = network.subnet_of(vnet, self.params["subnet_name"])
         table_id = network.reference(subnet, "routeTable")
         table = self.azure.get(table_id, API) if table_id else None
-        named = bool(self.params["nat_gateway"])
-        kept = network.kept(subnet, table, self.gateway_id, named)
+        kept = network.kept(subnet, table, self.gateway_id, named=bool(self.params["nat_gateway"]))
         result: dict[str, Any] = {"changed": False, "created": [], "removed": [], "attached": False, "kept": [kept] if kept else [],
                                   "bills": [], "nat_gateway": network.reference(subnet, "natGateway")}
         if kept:
@@ -102,10 +101,10 @@ class Work:
             result["diff"] = [self._difference(subnet, after, {"created": [], "idle_timeout": _idle(gateway)},
                                                {"created": result["created"], "idle_timeout": self.params["idle_timeout"]})]
         if not self.context.check_mode:
-            self._carry_out(plan["actions"], str(vnet.get("location", "")), gateway, named)
+            self._carry_out(plan["actions"], str(vnet.get("location", "")), gateway)
         return result
 
-    def _carry_out(self, actions: list[str], location: str, gateway: Resource | None, named: bool) -> None:
+    def _carry_out(self, actions: list[str], location: str, gateway: Resource | None) -> None:
         zones, idle = self.params["zones"], self.params["idle_timeout"]
         clients = self.azure.network
         if "address" in actions:
@@ -119,8 +118,8 @@ class Work:
                       network.completed(gateway, idle, self.address_id), str(gateway.get("etag", "")))
         if "attach" in actions:
             def attach(subnet: Resource) -> Resource:
-                reason = network.kept(subnet, None, self.gateway_id, named=True)
-                return subnet if reason else network.attached(subnet, self.gateway_id)
+                network.kept(subnet, None, self.gateway_id, named=True)  # an error if somebody attached another one in between
+                return network.attached(subnet, self.gateway_id)
 
             self._rewrite(f"Attaching the NAT gateway to {self.params['subnet_name']}", attach)
 
