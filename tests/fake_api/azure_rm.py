@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import requests
 import urllib3
+
+from ansible_collections.confidential.containers.plugins.module_utils import azure_login
 
 ARM = "https://arm.test"
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
@@ -42,6 +45,15 @@ class FakeArm:
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)
     before_put: Callable[[str], None] = lambda _path: None
     version: int = 0
+
+    @classmethod
+    def installed(cls, monkeypatch: pytest.MonkeyPatch) -> FakeArm:
+        """One that answers whatever Azure's libraries send in this test; every login succeeds."""
+        found = cls()
+        login = azure_login.Login(Credential(), "a test's principal", "t", SUBSCRIPTION, azure_login.Cloud("test", ARM, ARM, ARM), True)
+        monkeypatch.setattr(azure_login, "login", lambda _params: login)
+        monkeypatch.setattr(requests.Session, "request", lambda _self, method, url, **options: found.request(method, url, **options))
+        return found
 
     def put(self, resource_id: str, **resource: Any) -> str:
         """Store a resource; children of a virtual network are embedded in it when it is read."""

@@ -6,11 +6,9 @@ import copy
 from typing import Any
 
 import pytest
-import requests
 
-from ansible_collections.confidential.containers.plugins.module_utils import azure_login
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
-from tests.fake_api.azure_rm import ARM, SUBSCRIPTION, Credential, FakeArm
+from tests.fake_api.azure_rm import SUBSCRIPTION, FakeArm
 
 MODULE = "azure_peerpods_network"
 BASE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/net-rg/providers/Microsoft.Network"
@@ -25,10 +23,7 @@ SUBNET_PROPERTIES: dict[str, Any] = {
 
 @pytest.fixture
 def arm(monkeypatch: pytest.MonkeyPatch) -> FakeArm:
-    found = FakeArm()
-    login = azure_login.Login(Credential(), "a test's principal", "t", SUBSCRIPTION, azure_login.Cloud("test", ARM, ARM, ARM), True)
-    monkeypatch.setattr(azure_login, "login", lambda _params: login)
-    monkeypatch.setattr(requests.Session, "request", lambda _self, method, url, **options: found.request(method, url, **options))
+    found = FakeArm.installed(monkeypatch)
     found.put(VNET, location="westeurope", properties={"addressSpace": {}})
     found.put(SUBNET, properties=copy.deepcopy(SUBNET_PROPERTIES))
     found.put(f"{VNET}/subnets/masters", properties={"addressPrefix": "10.0.0.0/24"})
