@@ -147,8 +147,8 @@ class Azure:
         cloud = self.login.cloud
         scope = cloud.audience + "/.default"
         return {"base_url": cloud.arm, "transport": self._transport, "credential_scopes": [scope], "policies": [
-            policies.RequestIdPolicy(), policies.HeadersPolicy(), policies.UserAgentPolicy("confidential.containers"), policies.ProxyPolicy(),
-            policies.ContentDecodePolicy(), Patience(retry_total=RETRIES, retry_backoff_max=LONGEST),
+            policies.RequestIdPolicy(), policies.HeadersPolicy(), policies.UserAgentPolicy("confidential.containers"),
+            policies.ProxyPolicy(), policies.ContentDecodePolicy(), Patience(retry_total=RETRIES, retry_backoff_max=LONGEST),
             ARMChallengeAuthenticationPolicy(self.login.credential, scope)]}
 
 
