@@ -48,7 +48,7 @@ if not MISSING:
             self.calls += 1
             return super().request(*args, **kwargs)
 
-    class Patience(policies.RetryPolicy):
+    class Patience(policies.RetryPolicy[Any, Any]):
         """Honours Retry-After, but not one that nobody would wait for."""
 
         def is_retry(self, settings: Any, response: Any) -> bool:

@@ -126,10 +126,10 @@ def _credential(source: str, given: dict[str, str], environment: set[str], share
         return identity.WorkloadIdentityCredential(tenant_id=tenant, client_id=client, token_file_path=given["federated_token_file"],
                                                    **shared), f"workload identity {client}"
     if source == "msi":
-        return identity.ManagedIdentityCredential(**({"client_id": client} if client else {})), \
+        return identity.ManagedIdentityCredential(client_id=client or None), \
             f"managed identity {client or '(of the system)'}"
     if source in ("auto", "cli"):
-        return identity.AzureCliCredential(**({"tenant_id": tenant} if tenant else {})), "the login of az"
+        return identity.AzureCliCredential(tenant_id=tenant), "the login of az"
     raise CocoError(WHAT, "the environment holds no credentials", "Set AZURE_CLIENT_ID, AZURE_TENANT and AZURE_SECRET.")
 
 

@@ -26,6 +26,8 @@ GATEWAY = (
     "Microsoft.Network/publicIPAddresses/write", "Microsoft.Network/publicIPAddresses/join/action", "Microsoft.Network/natGateways/write",
     "Microsoft.Network/natGateways/join/action", "Microsoft.Network/virtualNetworks/subnets/write",
 )
+#: What the rights are for, by the word of the module's option.
+NEEDED = {"machines": MACHINES, "subnet": SUBNET, "gateway": GATEWAY}
 
 
 def matches(pattern: str, action: str) -> bool:

@@ -51,7 +51,8 @@ def judge(subnet: Document, pods: int) -> list[Finding]:
         found.append(finding("error", "subnet-delegated", f"the subnet {name} is delegated to {', '.join(services)}: no virtual machine "
                              "may be in it", "Choose the workers' subnet (subnet_name)."))
     if properties.get("natGateway"):
-        found.append(finding("info", "nat-gateway-kept", f"the subnet {name} has the NAT gateway {properties['natGateway'].get('id', '')}", ""))
+        gateway = properties["natGateway"].get("id", "")
+        found.append(finding("info", "nat-gateway-kept", f"the subnet {name} has the NAT gateway {gateway}", ""))
     return found
 
 
@@ -89,7 +90,8 @@ def _refusing(rules: list[Document], direction: str, protocol: str, port: int, s
     """The name of the rule that refuses a flow; empty where it is allowed. No destination: the Internet."""
     for rule in rules:
         allow = str(rule.get("access", "")).lower() == "allow"
-        if str(rule.get("direction", "")).lower() == direction.lower() and str(rule.get("protocol", "*")).lower() in ("*", protocol.lower()) \
+        if str(rule.get("direction", "")).lower() == direction.lower() \
+                and str(rule.get("protocol", "*")).lower() in ("*", protocol.lower()) \
                 and any(_in_range(port, text) for text in _values(rule, "destinationPortRange")) \
                 and any(_covers(text, source, allow) for text in _values(rule, "sourceAddressPrefix")) \
                 and any(_covers(text, destination, allow) for text in _values(rule, "destinationAddressPrefix")):

@@ -59,7 +59,8 @@ def _size(sku: Any) -> azure_capacity.Size:
     closed = [item for item in restrictions if str(getattr(item.type, "value", item.type)) == "Location"]
     zones = [zone for item in restrictions if item not in closed and item.restriction_info for zone in item.restriction_info.zones or []]
     reason = getattr(closed[0].reason_code, "value", closed[0].reason_code) if closed else ""
-    return {"name": sku.name, "family": sku.family or "", "location": (sku.locations or [""])[0], "vcpus": int(capabilities.get("vCPUs", 0)),
+    return {"name": sku.name, "family": sku.family or "", "location": (sku.locations or [""])[0],
+            "vcpus": int(capabilities.get("vCPUs", 0)),
             "confidential": capabilities.get("ConfidentialComputingType", ""),
             "zones": sorted({zone for info in sku.location_info or [] for zone in info.zones or []}),
             "restricted": str(reason or "restricted") if closed else "", "restricted_zones": sorted(set(zones))}

@@ -22,7 +22,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "vnet_name": {"type": "str"},
     "subnet_name": {"type": "str"},
     "pods": {"type": "int", "default": 1},
-    "check_rights": {"type": "bool", "default": True},
+    "rights": {"type": "list", "elements": "str", "choices": list(azure_rights.NEEDED), "default": list(azure_rights.NEEDED)},
     **azure_options(),
 }
 SPEC_KWARGS: dict[str, Any] = {}
@@ -53,8 +53,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
     for item in _unique(security, (properties.get("networkSecurityGroup") or {}).get("id", "")):
         found += azure_subnet.judge_flows(_security_group(azure, item), subnet)
     gateway = _gateway(azure, (properties.get("natGateway") or {}).get("id", ""))
-    if params["check_rights"]:
-        found += _rights(azure, group, vnet_group, not gateway)
+    found += _rights(azure, group, vnet_group, [name for name in params["rights"] if name != "gateway" or not gateway])
     errors = [item for item in found if item["severity"] == "error"]
     if errors:
         raise CocoError("Azure is not ready for pod VMs", "; ".join(e["message"] for e in errors),
@@ -122,17 +121,19 @@ def _gateway(azure: Azure, item: str) -> dict[str, Any]:
     return {"id": item, "public_ips": [address["id"] for address in addresses], "tags": document.get("tags") or {}}
 
 
-def _rights(azure: Azure, group: str, vnet_group: str, gateway: bool) -> list[azure_subnet.Finding]:
-    network = azure_rights.SUBNET + (azure_rights.GATEWAY if gateway else ())
-    needed = {group: azure_rights.MACHINES + network} if group.lower() == vnet_group.lower() else \
-        {group: azure_rights.MACHINES, vnet_group: network}
+def _rights(azure: Azure, group: str, vnet_group: str, parts: list[str]) -> list[azure_subnet.Finding]:
+    needed: dict[str, tuple[str, ...]] = {}
+    for part in parts:
+        name = group if part == "machines" or group.lower() == vnet_group.lower() else vnet_group
+        needed[name] = needed.get(name, ()) + azure_rights.NEEDED[part]
     found = []
     for name, actions in needed.items():
         scope = f"/subscriptions/{azure.subscription}/resourceGroups/{name}"
         permissions = azure.list(f"{scope}/providers/Microsoft.Authorization/permissions", PERMISSIONS_API)
         lacking = azure_rights.missing(actions, permissions)
         if lacking:
-            found.append(azure_subnet.finding("error", "rights", f"the credentials ({azure.login.used}) lack at {scope}: {', '.join(lacking)}",
-                                              "Assign a role with these actions at that scope (Contributor, or Virtual Machine Contributor "
-                                              "and Network Contributor); a new assignment takes some minutes."))
+            found.append(azure_subnet.finding(
+                "error", "rights", f"the credentials ({azure.login.used}) lack at {scope}: {', '.join(lacking)}",
+                "Assign a role with these actions at that scope (Contributor, or Virtual Machine Contributor and Network Contributor); "
+                "a new assignment takes some minutes."))
     return found
