@@ -48,7 +48,7 @@ if not MISSING:
             self.calls += 1
             return super().request(*args, **kwargs)
 
-    class Patience(policies.RetryPolicy):
+    class Patience(policies.RetryPolicy[Any, Any]):
         """Honours Retry-After, but not one that nobody would wait for."""
 
         def is_retry(self, settings: Any, response: Any) -> bool:
@@ -147,8 +147,8 @@ class Azure:
         cloud = self.login.cloud
         scope = cloud.audience + "/.default"
         return {"base_url": cloud.arm, "transport": self._transport, "credential_scopes": [scope], "policies": [
-            policies.RequestIdPolicy(), policies.HeadersPolicy(), policies.UserAgentPolicy("confidential.containers"), policies.ProxyPolicy(),
-            policies.ContentDecodePolicy(), Patience(retry_total=RETRIES, retry_backoff_max=LONGEST),
+            policies.RequestIdPolicy(), policies.HeadersPolicy(), policies.UserAgentPolicy("confidential.containers"),
+            policies.ProxyPolicy(), policies.ContentDecodePolicy(), Patience(retry_total=RETRIES, retry_backoff_max=LONGEST),
             ARMChallengeAuthenticationPolicy(self.login.credential, scope)]}
 
 

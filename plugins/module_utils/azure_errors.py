@@ -51,7 +51,8 @@ def explain(code: str, message: str, status: int, what: str) -> CocoError:
     where = f" at {scope}" if scope else ""
     if code in ("DenyAssignmentAuthorizationFailed", "DenyAssignment") or "deny assignment" in message.lower():
         return CocoError(what, f"a deny assignment forbids {action or 'it'}{where}", "On ARO the managed resource group is locked: "
-                         "resources in it cannot be changed, those of the virtual network's group can.", code=code, action=action, scope=scope)
+                         "resources in it cannot be changed, those of the virtual network's group can.",
+                         code=code, action=action, scope=scope)
     if code in ("AuthorizationFailed", "LinkedAuthorizationFailed") or status == 403:
         return CocoError(what, f"the credentials lack the right {action}{where}" if action else seen,
                          f"Assign a role with {action or 'that right'} to the principal{where}; a new assignment takes some minutes.",

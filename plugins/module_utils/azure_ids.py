@@ -26,7 +26,8 @@ class Id:
         return self.names[-1]
 
     def __str__(self) -> str:
-        return build(self.subscription, self.group, self.provider, *(part for pair in zip(self.types, self.names, strict=True) for part in pair))
+        path = (part for pair in zip(self.types, self.names, strict=True) for part in pair)
+        return build(self.subscription, self.group, self.provider, *path)
 
 
 def parse(text: str) -> Id:

@@ -115,7 +115,8 @@ def _credential(source: str, given: dict[str, str], environment: set[str], share
                 f"service principal {client} with a secret, {origin}"
         path = os.path.expanduser(given["x509_certificate_path"])
         try:
-            return identity.CertificateCredential(tenant, client, path, **shared), f"service principal {client} with a certificate, {origin}"
+            return identity.CertificateCredential(tenant, client, path, **shared), \
+                f"service principal {client} with a certificate, {origin}"
         except (OSError, ValueError) as error:
             raise CocoError(WHAT, f"the certificate {path} cannot be used: {error}",
                             "Give a PEM file with certificate and unencrypted private key.") from error
@@ -125,10 +126,10 @@ def _credential(source: str, given: dict[str, str], environment: set[str], share
         return identity.WorkloadIdentityCredential(tenant_id=tenant, client_id=client, token_file_path=given["federated_token_file"],
                                                    **shared), f"workload identity {client}"
     if source == "msi":
-        return identity.ManagedIdentityCredential(**({"client_id": client} if client else {})), \
+        return identity.ManagedIdentityCredential(client_id=client or None), \
             f"managed identity {client or '(of the system)'}"
     if source in ("auto", "cli"):
-        return identity.AzureCliCredential(**({"tenant_id": tenant} if tenant else {})), "the login of az"
+        return identity.AzureCliCredential(tenant_id=tenant), "the login of az"
     raise CocoError(WHAT, "the environment holds no credentials", "Set AZURE_CLIENT_ID, AZURE_TENANT and AZURE_SECRET.")
 
 
@@ -151,7 +152,8 @@ def _cloud(given: dict[str, str], verify: bool | str) -> Cloud:
     elif name.startswith("https://"):
         authority, arm, audience = _metadata(name.rstrip("/"), verify)
     else:
-        raise CocoError(WHAT, f"there is no cloud {name!r}", f"Set cloud_environment to {', '.join(CLOUDS)}, or to the URL of a cloud's ARM.")
+        raise CocoError(WHAT, f"there is no cloud {name!r}",
+                        f"Set cloud_environment to {', '.join(CLOUDS)}, or to the URL of a cloud's ARM.")
     own = given["adfs_authority_url"].rstrip("/")
     endpoint = given["arm_endpoint"].rstrip("/")
     if endpoint and not endpoint.startswith("https://"):
