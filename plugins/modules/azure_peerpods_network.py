@@ -29,19 +29,9 @@ options:
       - The infrastructure name of the cluster, of which names and tags are made.
     type: str
     required: true
-  resource_group:
+  subnet_id:
     description:
-      - The resource group of the virtual network.
-    type: str
-    required: true
-  vnet_name:
-    description:
-      - The virtual network.
-    type: str
-    required: true
-  subnet_name:
-    description:
-      - The subnet of workers and pod VMs.
+      - The id of the subnet of workers and pod VMs. What is created stands beside its virtual network.
     type: str
     required: true
   nat_gateway:
@@ -85,17 +75,13 @@ EXAMPLES = r"""
 - name: Give the workers' subnet a way out
   confidential.containers.azure_peerpods_network:
     infrastructure_name: mycluster-x7k2p
-    resource_group: mycluster-x7k2p-rg
-    vnet_name: mycluster-x7k2p-vnet
-    subnet_name: mycluster-x7k2p-worker-subnet
+    subnet_id: "{{ peerpods.AZURE_SUBNET_ID }}"
 
 - name: Take it back
   confidential.containers.azure_peerpods_network:
     state: absent
     infrastructure_name: mycluster-x7k2p
-    resource_group: mycluster-x7k2p-rg
-    vnet_name: mycluster-x7k2p-vnet
-    subnet_name: mycluster-x7k2p-worker-subnet
+    subnet_id: "{{ peerpods.AZURE_SUBNET_ID }}"
 """
 
 RETURN = r"""

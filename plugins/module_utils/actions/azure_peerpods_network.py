@@ -29,9 +29,7 @@ TRIES = 5
 ARGUMENT_SPEC: dict[str, Any] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "infrastructure_name": {"type": "str", "required": True},
-    "resource_group": {"type": "str", "required": True},
-    "vnet_name": {"type": "str", "required": True},
-    "subnet_name": {"type": "str", "required": True},
+    "subnet_id": {"type": "str", "required": True},
     "nat_gateway": {"type": "str", "default": ""},
     "public_ip": {"type": "str", "default": ""},
     "idle_timeout": {"type": "int", "default": 10},
@@ -47,7 +45,11 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
         raise CocoError("The idle timeout is not valid", f"{params['idle_timeout']} minutes", "Azure allows 4 to 120 (idle_timeout).")
     if len(params["zones"]) > 1:
         raise CocoError("The zones are not valid", f"{', '.join(params['zones'])}", "A NAT gateway has one zone or none (zones).")
-    azure = Azure.from_params(params, context.progress)
+    subscription = parse(params["subnet_id"]).subscription
+    azure = Azure.from_params(params, context.progress, subscription)
+    if azure.subscription.lower() != subscription.lower():
+        raise CocoError("The credentials are for another subscription", f"the subnet is in {subscription}, the credentials are for "
+                        f"{azure.subscription}", f"Set subscription_id (AZURE_SUBSCRIPTION_ID) to {subscription}.")
     work = Work(azure, params, context)
     result = work.present() if params["state"] == "present" else work.absent()
     return {**result, "calls": azure.calls, "login": azure.login.used}
@@ -58,12 +60,14 @@ class Work:
 
     def __init__(self, azure: Azure, params: dict[str, Any], context: Context) -> None:
         self.azure, self.context, self.params = azure, context, params
-        self.infrastructure, self.group = params["infrastructure_name"], params["resource_group"]
+        self.infrastructure, self.subnet_id, place = params["infrastructure_name"], params["subnet_id"], parse(params["subnet_id"])
+        if [part.lower() for part in place.types] != ["virtualnetworks", "subnets"]:
+            raise CocoError("The id is not that of a subnet", self.subnet_id, "Give /…/virtualNetworks/<name>/subnets/<name> (subnet_id).")
+        self.group, (self.vnet, self.subnet) = place.group, place.names
         own_gateway, own_address = network.names(self.infrastructure)
         self.gateway, self.address = params["nat_gateway"] or own_gateway, params["public_ip"] or own_address
         self.gateway_id, self.address_id = self._id("natGateways", self.gateway), self._id("publicIPAddresses", self.address)
-        self.network_id = self._id("virtualNetworks", params["vnet_name"])
-        self.subnet_id = self._id("virtualNetworks", params["vnet_name"], "subnets", params["subnet_name"])
+        self.network_id = self._id("virtualNetworks", self.vnet)
 
     def _id(self, *path: str) -> str:
         return build(self.azure.subscription, self.group, PROVIDER, *path)
@@ -80,7 +84,7 @@ class Work:
     def present(self) -> dict[str, Any]:
         """Create and attach what is missing; keep an egress that is there."""
         vnet = self.azure.get(self.network_id, API)
-        subnet = network.subnet_of(vnet, self.params["subnet_name"])
+        subnet = network.subnet_of(vnet, self.subnet)
         table_id = network.reference(subnet, "routeTable")
         table = self.azure.get(table_id, API) if table_id else None
         kept = network.kept(subnet, table, self.gateway_id, named=bool(self.params["nat_gateway"]))
@@ -96,6 +100,8 @@ class Work:
         result |= {"changed": bool(plan["actions"]), "bills": plan["bills"], "nat_gateway": self.gateway_id,
                    "created": [{"gateway": self.gateway_id, "address": self.address_id}[action] for action in plan["actions"]
                                if action in ("gateway", "address")], "attached": "attach" in plan["actions"]}
+        if plan["bills"]:
+            self.context.progress(f"Outbound network: {self.gateway} for {self.subnet}; Azure bills {', '.join(plan['bills'])}")
         if self.context.diff and plan["actions"]:
             after = network.attached(subnet, self.gateway_id)
             result["diff"] = [self._difference(subnet, after, {"created": [], "idle_timeout": _idle(gateway)},
@@ -121,7 +127,7 @@ class Work:
                 network.kept(subnet, None, self.gateway_id, named=True)  # an error if somebody attached another one in between
                 return network.attached(subnet, self.gateway_id)
 
-            self._rewrite(f"Attaching the NAT gateway to {self.params['subnet_name']}", attach)
+            self._rewrite(f"Attaching the NAT gateway to {self.subnet}", attach)
 
     def absent(self) -> dict[str, Any]:
         """Remove what carries our tags, after detaching it."""
@@ -147,7 +153,7 @@ class Work:
                 ours = same(network.reference(subnet, "natGateway"), self.gateway_id)
                 return network.detached(subnet) if ours else subnet
 
-            self._rewrite(f"Detaching the NAT gateway from {self.params['subnet_name']}", detach)
+            self._rewrite(f"Detaching the NAT gateway from {self.subnet}", detach)
         for action, client, name in (("gateway", clients.nat_gateways, self.gateway),
                                      ("address", clients.public_ip_addresses, self.address)):
             if action in actions:
@@ -163,7 +169,6 @@ class Work:
 
     def _rewrite(self, what: str, change: Callable[[Resource], Resource]) -> None:
         """Read the subnet whole, write it whole and only if nobody wrote it in between (ETag); else begin anew."""
-        place = parse(self.subnet_id)
         for _attempt in range(TRIES):
             subnet = self.azure.get(self.subnet_id, API)
             body = change(subnet)
@@ -172,7 +177,7 @@ class Work:
             try:
                 with self.azure.explained(f"{what} failed"):
                     poller = self.azure.network.subnets.begin_create_or_update(
-                        place.group, *place.names, _bytes(body), api_version=API, **_if_match(str(subnet.get("etag", ""))))
+                        self.group, self.vnet, self.subnet, _bytes(body), api_version=API, **_if_match(str(subnet.get("etag", ""))))
                 self.azure.wait(poller, what)
                 return
             except CocoError as error:

@@ -14,8 +14,7 @@ MODULE = "azure_peerpods_network"
 BASE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/net-rg/providers/Microsoft.Network"
 VNET = f"{BASE}/virtualNetworks/v"
 SUBNET, GATEWAY, ADDRESS = f"{VNET}/subnets/workers", f"{BASE}/natGateways/i-coco-nat", f"{BASE}/publicIPAddresses/i-coco-nat-ip"
-OPTIONS = {"infrastructure_name": "i", "resource_group": "net-rg", "vnet_name": "v", "subnet_name": "workers",
-           "subscription_id": SUBSCRIPTION}
+OPTIONS = {"infrastructure_name": "i", "subnet_id": SUBNET}
 SUBNET_PROPERTIES: dict[str, Any] = {
     "addressPrefix": "10.0.1.0/24", "serviceEndpoints": [{"service": "Microsoft.Storage"}], "ofTomorrow": {"nested": [1]},
     "networkSecurityGroup": {"id": f"{BASE}/networkSecurityGroups/n"}, "privateEndpointNetworkPolicies": "Disabled"}
@@ -144,8 +143,10 @@ def test_what_is_not_ours_stays(arm: FakeArm, call: Any) -> None:
 
 
 def test_bad_input(arm: FakeArm, call: Any) -> None:
-    for options, words in (({"subnet_name": "no"}, "its subnets: masters, workers"), ({"idle_timeout": 3}, "4 to 120"),
-                           ({"zones": ["1", "2"]}, "one zone or none"), ({"vnet_name": "no"}, "Correct the name")):
+    for options, words in (({"subnet_id": f"{VNET}/subnets/no"}, "its subnets: masters, workers"), ({"idle_timeout": 3}, "4 to 120"),
+                           ({"zones": ["1", "2"]}, "one zone or none"), ({"subnet_id": f"{BASE}/virtualNetworks/no/subnets/workers"}, "Correct the name"),
+                           ({"subnet_id": VNET}, "not that of a subnet"), ({"subnet_id": "x"}, "no id of an Azure resource"),
+                           ({"subnet_id": SUBNET.replace(SUBSCRIPTION, "other")}, "another subscription")):
         with pytest.raises(CocoError, match=words):
             call(MODULE, **{**OPTIONS, **options})
     arm.refused["PUT"] = (403, "AuthorizationFailed")
