@@ -144,7 +144,8 @@ def test_what_is_not_ours_stays(arm: FakeArm, call: Any) -> None:
 
 def test_bad_input(arm: FakeArm, call: Any) -> None:
     for options, words in (({"subnet_id": f"{VNET}/subnets/no"}, "its subnets: masters, workers"), ({"idle_timeout": 3}, "4 to 120"),
-                           ({"zones": ["1", "2"]}, "one zone or none"), ({"subnet_id": f"{BASE}/virtualNetworks/no/subnets/workers"}, "Correct the name"),
+                           ({"zones": ["1", "2"]}, "one zone or none"),
+                           ({"subnet_id": f"{BASE}/virtualNetworks/no/subnets/workers"}, "Correct the name"),
                            ({"subnet_id": VNET}, "not that of a subnet"), ({"subnet_id": "x"}, "no id of an Azure resource"),
                            ({"subnet_id": SUBNET.replace(SUBSCRIPTION, "other")}, "another subscription")):
         with pytest.raises(CocoError, match=words):
