@@ -39,7 +39,8 @@ def fit(arm: FakeArm) -> FakeArm:
             "subnets": [subnet("master"), subnet("worker", natGateway={"id": gateway}, networkSecurityGroup={"id": NSG})]}},
         gateway: {"id": gateway, "name": "nat", "properties": {"publicIpAddresses": [{"id": "the-ip"}]}},
         NSG: {"id": NSG, "name": "nsg", "properties": {"securityRules": [
-            {"name": "in", "properties": {**allow, "direction": "Inbound"}}, {"name": "out", "properties": {**allow, "direction": "Outbound"}}]}},
+            {"name": "in", "properties": {**allow, "direction": "Inbound"}},
+            {"name": "out", "properties": {**allow, "direction": "Outbound"}}]}},
         f"{CLUSTER_RG}/providers/Microsoft.Authorization/permissions": [{"actions": ["*/read"]}, {"actions": ["*"]}],
         f"/subscriptions/{SUB}/resourceGroups/net-rg/providers/Microsoft.Authorization/permissions": [{"actions": ["*"]}],
         f"/subscriptions/{SUB}/providers/Microsoft.Compute/skus": [
@@ -87,6 +88,8 @@ def test_info(fit: FakeArm) -> None:
 @pytest.mark.parametrize(("options", "expected"), [
     ({"subscription_id": "3333"}, "another subscription.*subscription_id"),
     ({"tenant": "3333"}, "another tenant.*AZURE_TENANT"),
+    ({"subnet_id": NSG}, "no id of a subnet"), ({"subnet_id": subnet("absent")["id"]}, "no absent among master, worker"),
+    ({"subnet_id": subnet("worker")["id"].replace(SUB, "3333")}, "another subscription"),
     ({"cluster": {"platform": "AWS"}}, "no cluster on Azure.*AWS"),
     ({"subnet_name": "absent"}, "no absent among master, worker.*subnet_name"),
     ({"vnet_name": "absent"}, "virtual network absent in net-rg cannot be read.*ResourceNotFound"),
@@ -106,7 +109,7 @@ def test_info_finds_the_only_network_and_names_several(fit: FakeArm) -> None:
     cluster = {**CLUSTER, "cloud_conf": {**CONF, "vnetName": ""}}
     assert call(fit, "azure_peerpods_info", cluster=cluster)["azure"]["vnet"] == f"{NET}/virtualNetworks/vnet"
     fit.documents[f"{NET}/virtualNetworks".lower()] += [{"name": "other", "location": "eastus"}]
-    with pytest.raises(CocoError, match="there are 2: other, vnet.*vnet_name") as caught:
+    with pytest.raises(CocoError, match=r"there are 2: other, vnet.*vnet_name") as caught:
         call(fit, "azure_peerpods_info", cluster=cluster)
     assert caught.value.details["candidates"] == ["other", "vnet"]
 
@@ -126,7 +129,7 @@ def test_a_refused_flow_and_a_delegation_are_told_together(fit: FakeArm) -> None
     fit.documents[NSG.lower()]["properties"]["securityRules"][0]["properties"]["access"] = "Deny"
     worker = fit.documents[f"{NET}/virtualNetworks/vnet".lower()]["properties"]["subnets"][1]
     worker["properties"]["delegations"] = [{"properties": {"serviceName": "Microsoft.Sql"}}]
-    with pytest.raises(CocoError, match="delegated to Microsoft.Sql.*refuses inbound 15150/tcp"):
+    with pytest.raises(CocoError, match=r"delegated to Microsoft.Sql.*refuses inbound 15150/tcp"):
         call(fit, "azure_peerpods_info")
 
 
@@ -144,7 +147,7 @@ def test_capacity(fit: FakeArm) -> None:
 def test_a_wrong_region_is_told(fit: FakeArm) -> None:
     fit.documents[f"/subscriptions/{SUB}/providers/Microsoft.Compute/skus".lower()] = []
     fit.documents[f"/subscriptions/{SUB}/providers/Microsoft.Compute/locations/mars/usages".lower()] = []
-    with pytest.raises(CocoError, match="region mars.*Correct the region"):
+    with pytest.raises(CocoError, match=r"region mars.*Correct the region"):
         call(fit, "azure_capacity", region="mars", size="Standard_DC2as_v5")
 
 
@@ -160,28 +163,31 @@ def test_throttled_for_a_while(fit: FakeArm) -> None:
 def test_throttled_for_good(fit: FakeArm, answers: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(azure, "RETRIES", 2)
     fit.answers[f"{NET}/virtualNetworks/vnet".lower()] = answers
-    with pytest.raises(CocoError, match="throttles.*slow down"):
+    with pytest.raises(CocoError, match=r"throttles.*slow down"):
         call(fit, "azure_peerpods_info")
     assert len(fit.requests) <= azure.RETRIES + 1
 
 
 def test_an_expired_secret_is_told_without_it(fit: FakeArm) -> None:
     fit.refusal = "AADSTS7000222: The provided client secret keys for app 'the-client' are expired."
-    with pytest.raises(CocoError, match="secret has expired.*new secret") as caught:
+    with pytest.raises(CocoError, match=r"secret has expired.*new secret") as caught:
         call(fit, "azure_peerpods_info")
     assert "the-secret" not in str(caught.value)
 
 
 def test_an_unreachable_azure_and_an_unknown_authority(fit: FakeArm) -> None:
-    with pytest.raises(CocoError, match="must be reachable.*azure_ca_cert"):
+    with pytest.raises(CocoError, match=r"must be reachable.*azure_ca_cert"):
         call(fit, "azure_peerpods_info", azure_ca_cert=None)
     assert fit.requests == []
 
 
 @pytest.mark.parametrize(("environment", "params", "used"), [
-    ({"AZURE_CLIENT_ID": "c", "AZURE_TENANT": TENANT, "AZURE_SECRET": "hidden-one"}, {}, "service principal c with a secret, from the environ"),
-    ({"AZURE_CLIENT_ID": "c", "AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_SECRET": "hidden-one"}, {}, "principal c with a secret, from the env"),
-    ({"AZURE_CLIENT_ID": "e", "AZURE_SECRET": "hidden-one"}, {"client_id": "c", "secret": "hidden-two", "tenant": TENANT}, "principal c .*given"),
+    ({"AZURE_CLIENT_ID": "c", "AZURE_TENANT": TENANT, "AZURE_SECRET": "hidden-one"}, {},
+     "service principal c with a secret, from the env"),
+    ({"AZURE_CLIENT_ID": "c", "AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_SECRET": "hidden-one"}, {},
+     "principal c with a secret, from the env"),
+    ({"AZURE_CLIENT_ID": "e", "AZURE_SECRET": "hidden-one"}, {"client_id": "c", "secret": "hidden-two", "tenant": TENANT},
+     "principal c .*given"),
     ({"AZURE_CLIENT_ID": "c", "AZURE_TENANT": TENANT, "AZURE_FEDERATED_TOKEN_FILE": "/token"}, {}, "workload identity c"),
     ({}, {}, "the login of az"), ({}, {"auth_source": "msi"}, "managed identity"),
 ])
@@ -222,5 +228,5 @@ def test_a_cloud_that_describes_itself(fit: FakeArm, monkeypatch: pytest.MonkeyP
 
 def test_missing_libraries_name_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(azure_login, "MISSING", "No module named 'azure'")
-    with pytest.raises(CocoError, match="pip install azure-identity azure-mgmt-network azure-mgmt-compute"):
+    with pytest.raises(CocoError, match=r"pip install azure-identity azure-mgmt-network azure-mgmt-compute"):
         azure_login.login({})
