@@ -137,6 +137,10 @@ class Azure:
         try:
             yield
         except exceptions.HttpResponseError as error:
+            if error.response is None and "AADSTS" not in str(error):  # no answer to the login at all, or no login of az
+                raise CocoError(what, f"{self.login.used} cannot log in: {' '.join(str(error).split())[:400]}", "Log in, or give other "
+                                f"credentials; {self.login.cloud.authority} must be reachable: check HTTPS_PROXY, NO_PROXY and "
+                                "azure_ca_cert.") from error
             raise explain(_code(error), _message(error), error.status_code or 0, what) from error
         except exceptions.AzureError as error:
             text = str(error)

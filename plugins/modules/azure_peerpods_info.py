@@ -20,6 +20,10 @@ options:
       - RV(confidential.containers.cluster_info#module:cluster), with the sections C(platform) and C(cloud_conf).
     type: dict
     required: true
+  subnet_id:
+    description:
+      - The full id of the subnet, in place of the workers' own. Excludes O(vnet_name) and O(subnet_name).
+    type: str
   vnet_name:
     description:
       - The virtual network, in place of the cluster's own.

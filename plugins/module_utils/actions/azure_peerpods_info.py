@@ -19,13 +19,14 @@ NETWORK = "Microsoft.Network"
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "cluster": {"type": "dict", "required": True},
+    "subnet_id": {"type": "str"},
     "vnet_name": {"type": "str"},
     "subnet_name": {"type": "str"},
     "pods": {"type": "int", "default": 1},
     "rights": {"type": "list", "elements": "str", "choices": list(azure_rights.NEEDED), "default": list(azure_rights.NEEDED)},
     **azure_options(),
 }
-SPEC_KWARGS: dict[str, Any] = {}
+SPEC_KWARGS: dict[str, Any] = {"mutually_exclusive": [("subnet_id", "vnet_name"), ("subnet_id", "subnet_name")]}
 
 
 def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -41,8 +42,15 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
     _same(conf.get("tenantId", ""), azure.login.tenant, "tenant", "tenant (AZURE_TENANT)")
     group = conf.get("resourceGroup") or cluster.get("resource_group", "")
     vnet_group = conf.get("vnetResourceGroup") or group
-    vnet = _vnet(azure, vnet_group, params["vnet_name"] or conf.get("vnetName", ""))
-    subnet = _subnet(vnet, params["subnet_name"] or conf.get("subnetName", ""))
+    names = (params["vnet_name"] or conf.get("vnetName", ""), params["subnet_name"] or conf.get("subnetName", ""))
+    if params["subnet_id"]:
+        given = azure_ids.parse(params["subnet_id"])
+        if [kind.lower() for kind in given.types] != ["virtualnetworks", "subnets"]:
+            raise CocoError("This is no id of a subnet", f"got {params['subnet_id']}", "Give .../virtualNetworks/<name>/subnets/<name>.")
+        _same(conf.get("subscriptionId", ""), given.subscription, "subscription", "the subscription of subnet_id")
+        vnet_group, names = given.group, (given.names[0], given.names[1])
+    vnet = _vnet(azure, vnet_group, names[0])
+    subnet = _subnet(vnet, names[1])
     found = azure_subnet.judge(subnet, params["pods"])
     region, properties = conf.get("location", ""), subnet.get("properties") or {}
     if region and vnet.get("location", "").replace(" ", "").lower() != region.replace(" ", "").lower():
@@ -70,7 +78,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
 
 def _same(clusters: str, given: str, what: str, option: str) -> None:
     if clusters and given and clusters.lower() != given.lower() and "." not in given:  # a tenant may be given as a domain
-        raise CocoError(f"The credentials are for another {what}", f"the cluster is in {clusters}, the credentials are for {given}",
+        raise CocoError(f"This is another {what} than the cluster's", f"the cluster is in {clusters}, given is {given}",
                         f"Set {option} to {clusters}.")
 
 
