@@ -45,6 +45,7 @@ class FakeArm:
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)
     before_put: Callable[[str], None] = lambda _path: None
     version: int = 0
+    url: str = ARM
 
     @classmethod
     def installed(cls, monkeypatch: pytest.MonkeyPatch) -> FakeArm:
@@ -116,5 +117,5 @@ class FakeArm:
         number = int(urllib.parse.parse_qs(query).get("$skiptoken", ["0"])[0])
         found: dict[str, Any] = {"value": items[number:number + 1]}
         if number + 1 < len(items):
-            found["nextLink"] = f"{ARM}{path}?api-version=x&$skiptoken={number + 1}"
+            found["nextLink"] = f"{self.url}{path}?api-version=x&$skiptoken={number + 1}"
         return 200, found
