@@ -46,7 +46,7 @@ route.openshift.io/v1 Route:routes
 operators.coreos.com/v1alpha1 Subscription:subscriptions InstallPlan:installplans ClusterServiceVersion:clusterserviceversions
 kataconfiguration.openshift.io/v1 KataConfig:kataconfigs!
 machineconfiguration.openshift.io/v1 MachineConfigPool:machineconfigpools!
-confidentialcontainers.org/v1alpha1 KbsConfig:kbsconfigs
+confidentialcontainers.org/v1alpha1 KbsConfig:kbsconfigs PeerPod:peerpods
 """)
 
 
