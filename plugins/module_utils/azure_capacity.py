@@ -53,6 +53,11 @@ def alternatives(sizes: list[Size], wanted: Size | None, quotas: Quotas, tee: st
     return [size["name"] for size in good[:NEAREST]]
 
 
+def regions(sizes: list[Size], name: str) -> list[str]:
+    """The regions in which a size can be had (``sizes``: of all regions)."""
+    return sorted({size["location"].lower() for size in sizes if size["name"].lower() == name.lower() and usable(size, [])})
+
+
 def _kind(size: Size) -> str:
     return str(size["confidential"]).lower() or "none"
 

@@ -46,6 +46,11 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
             context.warn(f"{finding['message']} · {finding['hint']}")
     wanted = next((size for size in sizes if size["name"].lower() == params["size"].lower()), None)
     others = azure_capacity.alternatives(sizes, wanted, quotas, params["tee"], params["zones"], params["pods"])
+    if errors and not others:
+        with azure.explained("The sizes of other regions cannot be read"):
+            every = [_size(sku) for sku in azure.compute.resource_skus.list() if sku.resource_type == "virtualMachines"]
+        elsewhere = azure_capacity.regions(every, params["size"])
+        errors.append({**errors[-1], "message": f"{params['size']} can be had in {', '.join(elsewhere) or 'no region'}"})
     if errors:
         raise CocoError(f"{region} cannot run {params['pods']} pods of {params['size']}", "; ".join(e["message"] for e in errors),
                         " ".join(dict.fromkeys(e["hint"] for e in errors)), findings=found, alternatives=others)

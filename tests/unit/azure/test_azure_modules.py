@@ -139,6 +139,7 @@ def test_capacity(fit: FakeArm) -> None:
     assert result["calls"] == len(fit.requests) <= 12
     for options, expected in (({"pods": 4}, "need 8 vCPUs.*4 of 10"), ({"zones": ["2"]}, "only in: 1"), ({"tee": "tdx"}, "TDX is asked"),
                               ({"size": "Standard_DC4as_v5"}, "closed to this subscription.*Standard_DC2as_v5"),
+                              ({"pods": 50}, "need 100 vCPUs.*can be had in eastus"),
                               ({"size": "Standard_X"}, "does not exist in eastus")):
         with pytest.raises(CocoError, match=expected):
             call(fit, "azure_capacity", **{"region": "eastus", "size": "Standard_DC2as_v5", **options})
