@@ -68,6 +68,18 @@ def test_read_only_rights_stop_the_run(fit: FakeArm, tmp_path: Path) -> None:
     assert "Microsoft.Compute/virtualMachines/write" in output
 
 
+def test_rights_to_make_a_gateway_count_only_where_one_is_to_be_made(fit: FakeArm, tmp_path: Path) -> None:
+    worker = fit.documents[f"{NET}/virtualNetworks/vnet".lower()]["properties"]["subnets"][1]
+    del worker["properties"]["natGateway"]
+    fit.documents[f"/subscriptions/{SUB}/resourceGroups/net-rg/providers/Microsoft.Authorization/permissions".lower()] = [
+        {"actions": ["*/read", "Microsoft.Network/virtualNetworks/subnets/join/action"], "notActions": []}]
+    code, output = preflight(fit, tmp_path, coco_cloud_credentials=CREDENTIALS)
+    assert code != 0
+    assert "Microsoft.Network/natGateways/write" in output
+    code, output = preflight(fit, tmp_path, coco_cloud_credentials=CREDENTIALS, coco_azure_network="none")
+    assert code == 0, output
+
+
 def test_a_quota_too_small_stops_the_run(fit: FakeArm, tmp_path: Path) -> None:
     code, output = preflight(fit, tmp_path, coco_cloud_credentials=CREDENTIALS, coco_azure_pods=4)
     assert code != 0
