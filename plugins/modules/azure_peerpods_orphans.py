@@ -106,7 +106,7 @@ calls:
   description: Number of requests to Azure Resource Manager.
   returned: success
   type: int
-login:
+credential:
   description: Which credentials were used, without their secret.
   returned: success
   type: str

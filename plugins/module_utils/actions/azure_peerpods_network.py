@@ -52,7 +52,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
                         f"{azure.subscription}", f"Set subscription_id (AZURE_SUBSCRIPTION_ID) to {subscription}.")
     work = Work(azure, params, context)
     result = work.present() if params["state"] == "present" else work.absent()
-    return {**result, "calls": azure.calls, "login": azure.login.used}
+    return {**result, "calls": azure.calls, "credential": azure.login.used}
 
 
 class Work:

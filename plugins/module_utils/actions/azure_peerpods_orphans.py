@@ -70,7 +70,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
         if not context.check_mode:
             for one in picked:
                 remove(azure, one)
-    return {**result, "calls": azure.calls, "login": azure.login.used}
+    return {**result, "calls": azure.calls, "credential": azure.login.used}
 
 
 def choice(found: dict[str, Any], params: dict[str, Any]) -> list[dict[str, str]]:
