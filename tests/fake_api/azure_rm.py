@@ -38,7 +38,8 @@ class Credential:
 
 @dataclass
 class FakeArm:
-    """``calls``: (method, path); ``before_put``: called before each PUT, so that a test can come in between."""
+    """``calls``: (method, path); ``before_put``: called before each PUT, so that a test can come in between; ``slow``: writes
+    are long-running operations, in progress at the first look."""
 
     resources: dict[str, Resource] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
@@ -46,6 +47,7 @@ class FakeArm:
     before_put: Callable[[str], None] = lambda _path: None
     version: int = 0
     url: str = ARM
+    slow: bool = False
 
     @classmethod
     def installed(cls, monkeypatch: pytest.MonkeyPatch) -> FakeArm:
@@ -77,11 +79,19 @@ class FakeArm:
         headers = {key.lower(): value for key, value in (options.get("headers") or {}).items()}
         assert headers.get("authorization", "").startswith("Bearer "), f"{method} {url} without a token"
         self.calls.append((method, parts.path))
-        status, body = self.answer(method, parts.path, parts.query, headers, options.get("data"))
+        sent = {"Content-Type": "application/json"}
+        if "/operations/" in parts.path:
+            status, body = 200, {"status": "InProgress" if self.calls.count((method, parts.path)) == 1 else "Succeeded"}
+        else:
+            status, body = self.answer(method, parts.path, parts.query, headers, options.get("data"))
+        if self.slow and method in ("PUT", "DELETE") and status == 200:
+            status = 201 if method == "PUT" else 202
+            sent["Azure-AsyncOperation"] = f"{self.url}/subscriptions/{SUBSCRIPTION}/operations/{len(self.calls)}?api-version=x"
         found = requests.Response()
-        found.status_code, found.url, found.headers["Content-Type"] = status, url, "application/json"
+        found.status_code, found.url = status, url
+        found.headers.update(sent)
         found.raw = urllib3.HTTPResponse(io.BytesIO(json.dumps(body).encode()), status=status, preload_content=False,
-                                         headers={"Content-Type": "application/json"})
+                                         headers=sent)
         return found
 
     def answer(self, method: str, path: str, query: str, headers: dict[str, str], data: Any) -> tuple[int, Any]:

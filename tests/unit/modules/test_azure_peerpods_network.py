@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.confidential.containers.plugins.module_utils import azure
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 from tests.fake_api.azure_rm import SUBSCRIPTION, FakeArm
 
@@ -61,6 +62,18 @@ def test_check_mode_says_so_and_writes_nothing(arm: FakeArm, call: Any) -> None:
     assert GATEWAY in result["diff"][0]["after"]
     assert GATEWAY not in result["diff"][0]["before"]
     assert arm.writes() == []
+
+
+def test_long_running_operations_are_waited_for(arm: FakeArm, call: Any, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(azure, "POLL", 0)
+    arm.slow = True
+    assert call(MODULE, **OPTIONS)["attached"]
+    (arm.get(GATEWAY) or {})["properties"]["subnets"] = [{"id": SUBNET}]
+    call(MODULE, state="absent", **OPTIONS)
+    polled = [path for _method, path in arm.calls if "/operations/" in path]
+    assert (len(polled), len(set(polled))) == (12, 6), "three writes, a detachment and two deletions, each looked at until it is done"
+    assert any("Creating the NAT gateway" in line and "InProgress" in line for line in lines)
+    assert subnet(arm) == SUBNET_PROPERTIES
 
 
 def test_a_run_that_was_killed_is_resumed(arm: FakeArm, call: Any) -> None:
