@@ -174,12 +174,13 @@ def test_fourteen_steps_in_the_documented_order() -> None:
 def test_each_step_is_tagged() -> None:
     for play in SITE:
         number = re.match(r"(?:Step|Before step) (\d\d)", play["name"])
-        expected = [f"step{number[1]}"] if number else None
+        expected = [f"step{number[1]}", *(["azure"] if "azure_network" in included(play) else [])] if number else None
         if expected:
             assert play["tags"] == expected, play["name"]
         for task in play["tasks"]:
             assert task["ansible.builtin.include_role"]["apply"]["tags"] == play["tags"], "tags do not reach the role's tasks"
-    assert {tag for play in SITE for tag in play["tags"]} == {*(f"step{number:02d}" for number in range(1, 15)), "always", "preflight"}
+    assert {tag for play in SITE for tag in play["tags"]} == {*(f"step{number:02d}" for number in range(1, 15)), "always", "preflight",
+                                                              "azure"}
 
 
 PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
@@ -226,4 +227,5 @@ def test_playbooks_hand_over_the_same_connection(path: Path) -> None:
 
 def test_every_role_of_a_step_is_used_by_site() -> None:
     """Workloads are not part of the setup; a playbook of their own carries them out."""
-    assert sorted({role for play in SITE for role in included(play)}) == [role for role in ROLES if not role.startswith("workload_")]
+    assert sorted({role for play in SITE for role in included(play)}) == [role for role in ROLES if not role.startswith("workload_")
+                                                                                and role != "azure_orphans"]
