@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from tests.contract.cluster import namespace, until
@@ -47,5 +48,6 @@ def test_claimed_host(cluster: Lab) -> None:
     assert admitted(route(cluster, "contract-one", "old", host=host))["status"] == "True"
     for where, words in (("contract-one", f"route old already exposes {host} and is older"),
                          ("contract-two", f"a route in another namespace holds {host} and is older than young")):
+        time.sleep(1.1)  # creation times are whole seconds
         condition = admitted(route(cluster, where, "young", host=host))
         assert (condition["status"], condition["reason"], condition["message"]) == ("False", "HostAlreadyClaimed", words)
