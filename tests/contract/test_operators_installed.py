@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.contract.cluster import OSC, TRUSTEE, send, subscribe, until
+from tests.contract.cluster import OSC, TRUSTEE, subscribe, until
 from tests.integration.lab import Lab
 
-KATACONFIGS = "/apis/kataconfiguration.openshift.io/v1/kataconfigs"
 
 
 @pytest.fixture(scope="module")
@@ -58,27 +57,36 @@ def test_trustee_csv(cluster: Lab, trustee: dict[str, Any]) -> None:
     assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == name
 
 
-def test_second_kataconfig_is_refused(cluster: Lab, osc: dict[str, Any]) -> None:
-    """Verbatim (operators.md 1.1); the first one gets finalizer, MachineConfig, pool and condition (3.2, 3 to 7)."""
-    def kataconfig(name: str) -> dict[str, Any]:
-        return {"apiVersion": "kataconfiguration.openshift.io/v1", "kind": "KataConfig", "metadata": {"name": name},
-                "spec": {"checkNodeEligibility": False}}
-    until(lambda: send(cluster, "POST", KATACONFIGS, kataconfig("first"))[0] == 201)
-    code, answer = send(cluster, "POST", KATACONFIGS, kataconfig("second"))
-    assert code == 403
-    assert answer["message"].endswith("A KataConfig instance already exists, refusing to create a duplicate")
+def test_kbsconfig(cluster: Lab, trustee: dict[str, Any]) -> None:
+    """Without its objects a KbsConfig gets nothing, not even the finalizer; with them Deployment, finalizer and Service.
 
-    def conditions() -> Any:
-        return cluster.request("GET", f"{KATACONFIGS}/first").get("status", {}).get("conditions")
-    [condition] = until(conditions)
-    assert {key: condition[key] for key in ("type", "status", "reason", "message")} == {
-        "type": "InProgress", "status": "True", "reason": "Installing",
-        "message": "Performing initial installation of kata on cluster"}
-    assert cluster.request("GET", f"{KATACONFIGS}/first")["metadata"]["finalizers"] == ["kataconfiguration.openshift.io/finalizer"]
-    machines = "/apis/machineconfiguration.openshift.io/v1"
-    config = cluster.request("GET", f"{machines}/machineconfigs/50-enable-sandboxed-containers-extension")
-    assert config["metadata"]["labels"] == {"machineconfiguration.openshift.io/role": "kata-oc", "app": "first"}
-    pool = until(lambda: cluster.request("GET", f"{machines}/machineconfigpools/kata-oc"))
-    assert pool["spec"]["nodeSelector"] == {"matchLabels": {"node-role.kubernetes.io/kata-oc": ""}}
-    [expression] = pool["spec"]["machineConfigSelector"]["matchExpressions"]
-    assert (expression["operator"], sorted(expression["values"])) == ("In", ["kata-oc", "worker"])
+    The channel's head (1.1 and later) owns Deployment and Service (operators.md 2.3).
+    """
+    core, kbsconfigs = f"/api/v1/namespaces/{TRUSTEE}", f"/apis/confidentialcontainers.org/v1alpha1/namespaces/{TRUSTEE}/kbsconfigs"
+    path, deployment = f"{kbsconfigs}/contract", f"/apis/apps/v1/namespaces/{TRUSTEE}/deployments/trustee-deployment"
+    cluster.request("POST", kbsconfigs, {
+        "apiVersion": "confidentialcontainers.org/v1alpha1", "kind": "KbsConfig", "metadata": {"name": "contract"},
+        "spec": {"kbsDeploymentType": "AllInOneDeployment"}})
+    [pod] = cluster.request("GET", f"{core}/pods?labelSelector=control-plane=controller-manager")["items"]
+
+    def log() -> str:
+        url = f"{cluster.api.configuration.host}{core}/pods/{pod['metadata']['name']}/log?container=manager"
+        answer = cluster.api.rest_client.request("GET", url)
+        return bytes(answer.read() or answer.data).decode()
+    until(lambda: "ConfigMap name hasn't been provided for volume kbs-config" in log())
+    assert cluster.request("GET", deployment) is None
+    assert not cluster.request("GET", path)["metadata"].get("finalizers")
+
+    for name in ("config", "values"):
+        cluster.request("POST", f"{core}/configmaps", {"metadata": {"name": name}, "data": {"file": "{}"}})
+    cluster.request("POST", f"{core}/secrets", {"metadata": {"name": "auth"}, "stringData": {"kbs.pem": "none"}})
+    cluster.request("PATCH", path, {"spec": {"kbsConfigMapName": "config", "kbsAuthSecretName": "auth",
+                                             "kbsRvpsRefValuesConfigMapName": "values"}})
+    service = until(lambda: cluster.request("GET", f"{core}/services/kbs-service"))
+    [port] = service["spec"]["ports"]
+    assert (port["name"], port["port"], port["targetPort"]) == ("kbs-port", 8080, 8080)
+    assert service["spec"]["selector"] == {"app": "kbs"}
+    assert [owner["kind"] for owner in service["metadata"]["ownerReferences"]] == ["KbsConfig"]
+    assert cluster.request("GET", path)["metadata"]["finalizers"]
+    owners = cluster.request("GET", deployment)["metadata"]["ownerReferences"]
+    assert [owner["kind"] for owner in owners] == ["KbsConfig"]
