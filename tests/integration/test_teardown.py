@@ -108,7 +108,12 @@ def test_killed_and_resumed_it_leaves_a_virgin_cluster(seed: dict[str, Any], dep
                                   cwd=ROOT, env={**deployed.env, "PYTHONUNBUFFERED": "1"}, text=True, stdout=subprocess.PIPE,
                                   start_new_session=True)
         assert killed.stdout is not None
-        assert any(moment in line for line in killed.stdout), f"it never said {moment}"
+        said = []
+        for line in killed.stdout:
+            said.append(line)
+            if moment in line:
+                break
+        assert moment in said[-1], "".join(said)
         os.killpg(killed.pid, signal.SIGKILL)  # its workers too
         killed.wait()
     run = deployed.playbook("teardown", "-e", " ".join(told))
