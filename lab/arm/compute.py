@@ -16,6 +16,7 @@ MACHINE, DISK, IMAGE = f"{PREFIX}virtualMachines", f"{PREFIX}disks", f"{PREFIX}i
 GALLERY, DEFINITION, VERSION = f"{PREFIX}galleries", f"{PREFIX}galleries/images", f"{PREFIX}galleries/images/versions"
 TYPES = (MACHINE, DISK, IMAGE, GALLERY, DEFINITION, VERSION)
 Links = list[tuple[str, str]]
+Zones = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -27,29 +28,26 @@ class Size:
     vcpus: int
     memory: int
     confidential: str
-    regions: dict[str, tuple[str, ...]]
-    refused: dict[str, tuple[str, ...]]
+    regions: Zones
+    refused: Zones
 
 
 ALL = ("1", "2", "3")
 
 
 def _sizes() -> list[Size]:
-    found = []
-    for prefix, suffix, family, kind, ratio, regions, refused in (
-            ("DC", "as_v5", "standardDCASv5Family", "SNP", 4, {"eastus": ALL, "westus": (), "northeurope": ALL, "westeurope": ALL}, {}),
-            ("DC", "ads_v5", "standardDCADSv5Family", "SNP", 4, {"eastus": ALL, "westus": (), "northeurope": ALL}, {"eastus": ("3",)}),
-            ("EC", "as_v5", "standardECASv5Family", "SNP", 8, {"eastus": ALL, "westus": (), "northeurope": ALL}, {}),
-            ("EC", "ads_v5", "standardECADSv5Family", "SNP", 8, {"eastus": ALL, "northeurope": ALL}, {"eastus": ALL}),
-            ("DC", "es_v5", "standardDCESv5Family", "TDX", 4, {"westeurope": ALL, "centralus": ALL}, {}),
-            ("EC", "eds_v5", "standardECEDSv5Family", "TDX", 8, {"westeurope": ALL, "centralus": ALL}, {}),
-            ("D", "s_v5", "standardDSv5Family", "", 4, {"eastus": ALL, "westus": (), "northeurope": ALL, "westeurope": ALL,
-                                                       "centralus": ALL}, {}),
-            ("B", "als_v2", "standardBalsv2Family", "", 2, {"eastus": ALL, "northeurope": ALL}, {})):
-        for count in (2, 4, 8, 16, 32):
-            assert isinstance(regions, dict) and isinstance(refused, dict)
-            found.append(Size(f"Standard_{prefix}{count}{suffix}", family, count, count * ratio, kind, regions, refused))
-    return found
+    rows: tuple[tuple[str, str, str, str, int, Zones, Zones], ...] = (
+        ("DC", "as_v5", "standardDCASv5Family", "SNP", 4, {"eastus": ALL, "westus": (), "northeurope": ALL, "westeurope": ALL}, {}),
+        ("DC", "ads_v5", "standardDCADSv5Family", "SNP", 4, {"eastus": ALL, "westus": (), "northeurope": ALL}, {"eastus": ("3",)}),
+        ("EC", "as_v5", "standardECASv5Family", "SNP", 8, {"eastus": ALL, "westus": (), "northeurope": ALL}, {}),
+        ("EC", "ads_v5", "standardECADSv5Family", "SNP", 8, {"eastus": ALL, "northeurope": ALL}, {"eastus": ALL}),
+        ("DC", "es_v5", "standardDCESv5Family", "TDX", 4, {"westeurope": ALL, "centralus": ALL}, {}),
+        ("EC", "eds_v5", "standardECEDSv5Family", "TDX", 8, {"westeurope": ALL, "centralus": ALL}, {}),
+        ("D", "s_v5", "standardDSv5Family", "", 4, {"eastus": ALL, "westus": (), "northeurope": ALL, "westeurope": ALL,
+                                                   "centralus": ALL}, {}),
+        ("B", "als_v2", "standardBalsv2Family", "", 2, {"eastus": ALL, "northeurope": ALL}, {}))
+    return [Size(f"Standard_{prefix}{count}{suffix}", family, count, count * ratio, kind, regions, refused)
+            for prefix, suffix, family, kind, ratio, regions, refused in rows for count in (2, 4, 8, 16, 32)]
 
 
 SIZES = _sizes()
@@ -165,17 +163,20 @@ def _check_machine(store: Store, resource: Resource, old: Resource | None) -> li
     size = size_named(name)
     if size is None or region not in size.regions:
         known = ",".join(one.name for one in SIZES if region in one.regions)
-        raise Refusal(400, "InvalidParameter", f"The value {name} provided for the VM size is not valid. The valid sizes in the current region "
+        raise Refusal(400, "InvalidParameter", f"The value {name} provided for the VM size is not valid. The valid sizes in the current "
+                      "region "
                       f"are: {known}. Find out more on the available VM sizes in each region at https://aka.ms/azure-regions.")
     zones, refused = resource.get("zones") or [], size.refused.get(region, ())
     if refused and (set(zones) & set(refused) if zones else set(refused) >= set(size.regions[region])):
         raise Refusal(409, "SkuNotAvailable",
-                      f"The requested VM size for resource 'Following SKUs have failed for Capacity Restrictions: {size.name}' is currently not "
+                      f"The requested VM size for resource 'Following SKUs have failed for Capacity Restrictions: {size.name}' is "
+                      "currently not "
                       f"available in location '{region}'. Please try another size or deploy to a different location or different zone. See "
                       "https://aka.ms/azureskunotavailable for details.")
     security = properties.get("securityProfile", {}).get("securityType", "")
     if security == "ConfidentialVM" and not size.confidential:
-        raise Refusal(400, "BadRequest", f"The VM size '{size.name}' is not supported for creation of VMs and Virtual Machine Scale Set with "
+        raise Refusal(400, "BadRequest", f"The VM size '{size.name}' is not supported for creation of VMs and Virtual Machine Scale Set "
+                      "with "
                       "'ConfidentialVM' security type.")
     if old is None:
         _check_quota(store, resource, size)
@@ -183,7 +184,8 @@ def _check_machine(store: Store, resource: Resource, old: Resource | None) -> li
         for other in store.of_type(MACHINE):
             taken = other["properties"].get("networkProfile", {}).get("networkInterfaces") or []
             if not same(other["id"], resource["id"]) and any(same(ref(nic), ref(one)) for nic in taken):
-                raise Refusal(400, "NicInUse", f"Network Interface {ref(one)} is used by existing resource {other['id']}. In order to delete the "
+                raise Refusal(400, "NicInUse", f"Network Interface {ref(one)} is used by existing resource {other['id']}. In order to "
+                              "delete the "
                               "network interface, it must be dissociated from the resource. To learn more, see aka.ms/deletenic.")
     properties["vmId"] = (old or {}).get("properties", {}).get("vmId") or str(uuid.uuid4())
     properties.get("osProfile", {}).pop("adminPassword", None)
@@ -208,9 +210,12 @@ def _check_quota(store: Store, resource: Resource, size: Size) -> None:
                               ("Total Regional Cores", TOTAL_LIMIT, used(store, subscription, region))):
         if now + size.vcpus > limit:
             raise Refusal(409, "OperationNotAllowed",
-                          f"Operation could not be completed as it results in exceeding approved {words} quota. Additional details - Deployment "
-                          f"Model: Resource Manager, Location: {region}, Current Limit: {limit}, Current Usage: {now}, Additional Required: "
-                          f"{size.vcpus}, (Minimum) New Limit Required: {now + size.vcpus}. Setup Alerts when Quota reaches threshold. Learn more "
+                          f"Operation could not be completed as it results in exceeding approved {words} quota. Additional details - "
+                          "Deployment "
+                          f"Model: Resource Manager, Location: {region}, Current Limit: {limit}, Current Usage: {now}, Additional "
+                          "Required: "
+                          f"{size.vcpus}, (Minimum) New Limit Required: {now + size.vcpus}. Setup Alerts when Quota reaches threshold. "
+                          "Learn more "
                           "at https://aka.ms/quotamonitoringalerting .")
 
 

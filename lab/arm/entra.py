@@ -59,7 +59,8 @@ class Entra:
         """The answer to a token request. Raises :class:`OAuthError`."""
         self._tenant(tenant)
         if form.get("grant_type") != "client_credentials":
-            raise OAuthError(400, "unsupported_grant_type", 70003, f"The app requested an unsupported grant type '{form.get('grant_type')}'.")
+            raise OAuthError(400, "unsupported_grant_type", 70003, "The app requested an unsupported grant type "
+                                                                   f"'{form.get('grant_type')}'.")
         client = form.get("client_id", "")
         application = self.applications.get(client)
         if application is None or application["tenant"] != tenant:
@@ -114,7 +115,8 @@ class Entra:
                          f"'{_clock(time.time())}'.")
         if str(claims["aud"]).rstrip("/") != self.audience:
             raise refuse("InvalidAuthenticationTokenAudience",
-                         f"The access token has been obtained for wrong audience or resource '{claims['aud']}'. It should exactly match with "
+                         f"The access token has been obtained for wrong audience or resource '{claims['aud']}'. It should exactly match "
+                         "with "
                          f"one of the allowed audiences '{self.audience}/','{self.audience}'.")
         if claims["tid"] != tenant:
             raise refuse("InvalidAuthenticationTokenTenant",
@@ -158,7 +160,8 @@ class Entra:
     def _certificate(application: dict[str, Any], assertion: str, header: dict[str, Any], endpoint: str) -> None:
         pem = application.get("certificate")
         certificate = x509.load_pem_x509_certificate(pem.encode()) if pem else None
-        prints = {_encoded(certificate.fingerprint(digest)) for digest in (hashes.SHA1(), hashes.SHA256())} if certificate else set()
+        digests = (hashes.SHA1(), hashes.SHA256())  # noqa: S303 - x5t is SHA-1 by definition (RFC 7515)
+        prints = {_encoded(certificate.fingerprint(digest)) for digest in digests} if certificate else set()
         sent = {str(header[name]).rstrip("=") for name in ("x5t", "x5t#S256") if name in header}
         if certificate is None or not sent & prints:
             raise OAuthError(401, "invalid_client", 700027, "The certificate with identifier used to sign the client assertion is not "

@@ -164,7 +164,8 @@ def _check_nat(store: Store, resource: Resource) -> None:
     for one in properties.get("publicIpAddresses") or []:
         address = store.get(ref(one)) or {}
         if not same(str(address.get("location")), str(resource.get("location"))):
-            raise Refusal(400, "InvalidResourceReference", f"Resource {ref(one)} referenced by resource {resource['id']} was not found. Please "
+            raise Refusal(400, "InvalidResourceReference", f"Resource {ref(one)} referenced by resource {resource['id']} was not found. "
+                          "Please "
                           "make sure that the referenced resource exists, and that both resources are in the same region.")
         holder = holder_of(store, ref(one))
         if holder and not same(holder, resource["id"]):
@@ -176,7 +177,8 @@ def _check_rule(store: Store, resource: Resource) -> None:
     properties = resource["properties"]
     missing = [name for name in ("protocol", "access", "direction", "priority") if properties.get(name) in (None, "")]
     if missing:
-        raise Refusal(400, "InvalidRequestFormat", f"Cannot parse the request: security rule {resource['name']} lacks {', '.join(missing)}.")
+        raise Refusal(400, "InvalidRequestFormat", f"Cannot parse the request: security rule {resource['name']} lacks "
+                                                   f"{', '.join(missing)}.")
     if not 100 <= int(properties["priority"]) <= 4096:
         raise Refusal(400, "SecurityRuleInvalidPriority", f"Security rule {resource['name']} has invalid priority. Value provided: "
                       f"{properties['priority']} Allowed range 100-4096.")
@@ -220,7 +222,8 @@ def free_address(store: Store, subnet_id: str) -> str:
         for number in range(RESERVED_FIRST, network.num_addresses - 1):
             if str(network[number]) not in taken:
                 return str(network[number])
-    raise Refusal(400, "SubnetIsFull", f"Subnet {subnet['name']} with address prefix {', '.join(_prefixes(subnet['properties']))} does not have "
+    raise Refusal(400, "SubnetIsFull", f"Subnet {subnet['name']} with address prefix {', '.join(_prefixes(subnet['properties']))} does "
+                  "not have "
                   "enough capacity for 1 IP addresses.")
 
 
@@ -318,11 +321,13 @@ def refuse_removal(store: Store, kind: str, own: str) -> None:
                       "delete NAT Gateway.")
     if kind == PUBLIC_IP and holder_of(store, own):
         raise Refusal(400, "PublicIPAddressCannotBeDeleted",
-                      f"Public IP address {own} can not be deleted since it is still allocated to resource {holder_of(store, own)}. In order "
+                      f"Public IP address {own} can not be deleted since it is still allocated to resource {holder_of(store, own)}. In "
+                      "order "
                       "to delete the public IP, disassociate/detach the Public IP address from the resource. To learn how to do this, see "
                       "aka.ms/deletepublicip.")
     if kind == NIC and machine_of(store, own):
-        raise Refusal(400, "NicInUse", f"Network Interface {own} is used by existing resource {machine_of(store, own)}. In order to delete the "
+        raise Refusal(400, "NicInUse", f"Network Interface {own} is used by existing resource {machine_of(store, own)}. In order to "
+                      "delete the "
                       "network interface, it must be dissociated from the resource. To learn more, see aka.ms/deletenic.")
     for of, name, code, text in ((NSG, "networkSecurityGroup", "InUseNetworkSecurityGroupCannotBeDeleted", "Network security group"),
                                  (ROUTES, "routeTable", "InUseRouteTableCannotBeDeleted", "Route table")):

@@ -100,7 +100,8 @@ class Rights:
             if refusal.code != "AuthorizationFailed":
                 raise
             raise Refusal(403, "LinkedAuthorizationFailed",
-                          f"The client '{who.client}' with object id '{who.object_id}' has permission to perform action '{action}' on scope "
+                          f"The client '{who.client}' with object id '{who.object_id}' has permission to perform action '{action}' on "
+                          "scope "
                           f"'{scope}'; however, it does not have permission to perform action(s) '{linked_action}' on the linked scope(s) "
                           f"'{linked}' (respectively) or the linked scope(s) are invalid.") from refusal
 

@@ -1,7 +1,7 @@
 """What Azure holds of a fresh cluster: groups, network, machines of the nodes, principals and their roles.
 
 Everything agrees with the cluster's own ``cloud-conf`` (:func:`lab.seed.cloud_conf`). The worker subnet has service endpoints, an NSG and
-a route table (things that a careless PUT loses) and, as after an installation, no NAT gateway.
+(not on ARO) a route table (things that a careless PUT loses) and, as after an installation, no NAT gateway.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def _fill_cluster(store: Store, cluster: str, platform: str) -> None:
     nsg = add(f"{own}/providers/{network.NSG}/{conf['securityGroupName']}", network.NSG, {"securityRules": [
         _rule("apiserver_in", 101, "6443"), _rule("ingress_https", 102, "443")]})
     routes = add(f"{own}/providers/{network.ROUTES}/{conf['routeTableName']}", network.ROUTES, {"disableBgpRoutePropagation": False})
-    joined = {"networkSecurityGroup": {"id": nsg}, "routeTable": {"id": routes}}
+    joined = {"networkSecurityGroup": {"id": nsg}}
+    if platform != "aro":  # the customer's subnets get the NSG only
+        joined["routeTable"] = {"id": routes}
     vnet = f"{net}/providers/{network.VNET}/{conf['vnetName']}"
     add(vnet, network.VNET, {"addressSpace": {"addressPrefixes": ["10.0.0.0/16"]}, "enableDdosProtection": False, "subnets": [
         {"name": seed.master_subnet(cluster, platform), "properties": {"addressPrefix": "10.0.0.0/24", **joined}},

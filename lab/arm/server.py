@@ -17,7 +17,7 @@ from lab.arm import compute, network, versions
 from lab.arm.entra import Entra, OAuthError
 from lab.arm.errors import Refusal
 from lab.arm.ids import GROUP_TYPE, SUBSCRIPTION_TYPE, Place, last, parse, same
-from lab.arm.rights import Principal, Rights
+from lab.arm.rights import Denial, Principal, Rights, within
 from lab.arm.store import Resource, Store
 
 UNTRACKED = (network.SUBNET, network.RULE, network.ROUTE)
@@ -113,7 +113,7 @@ class Arm:
             return self._location(request, caller, place)
         if place.type.lower() == "microsoft.compute/skus":
             self.rights.demand(caller, "Microsoft.Compute/skus/read", place.scope)
-            return self._page(request, compute.skus(_location_filter(request.query.get("$filter", ""))))
+            return 200, {"value": compute.skus(_location_filter(request.query.get("$filter", "")))}, {}  # in one page, as Azure's
         if place.type.lower() == "microsoft.compute/virtualmachines/instanceview" and not place.name:
             self._found(parse(place.parent) or place, caller, "read")
             return 200, compute.instance_view(), {}
@@ -139,7 +139,8 @@ class Arm:
             seconds = int(self.control.get("retry_after", 1))
             kind = "reads" if request.method == "GET" else "writes"
             raise Refusal(429, "SubscriptionRequestsThrottled",
-                          f"Number of {kind} requests for the subscription exceeded the limit. Please try again after '{seconds}' seconds after "
+                          f"Number of {kind} requests for the subscription exceeded the limit. Please try again after '{seconds}' seconds "
+                          "after "
                           "additional tokens are available. Refer to https://aka.ms/arm-throttling for additional information.",
                           {"Retry-After": str(seconds)})
 
@@ -153,7 +154,8 @@ class Arm:
             return None
         rules = {"microsoft.network": network, "microsoft.compute": compute}.get(place.provider.lower())
         if rules is None or rules.kind_of(place.type) is None:
-            raise Refusal(404, "InvalidResourceType", f"The resource type '{place.type.partition('/')[2]}' could not be found in the namespace "
+            raise Refusal(404, "InvalidResourceType", f"The resource type '{place.type.partition('/')[2]}' could not be found in the "
+                          "namespace "
                           f"'{place.provider}'. lab-arm does not have it.")
         return rules
 
@@ -171,7 +173,8 @@ class Arm:
         if place.type.count("/") > 1 and self.store.get(place.parent):
             return Refusal(404, "NotFound", f"Resource {place.path} not found.")
         named = "/".join([place.provider, *place.path.split("/")[7:]])
-        return Refusal(404, "ResourceNotFound", f"The Resource '{named}' under resource group '{place.group}' was not found. For more details "
+        return Refusal(404, "ResourceNotFound", f"The Resource '{named}' under resource group '{place.group}' was not found. For more "
+                       "details "
                        "please go to https://aka.ms/ARMResourceNotFoundFix")
 
     def _show(self, rules: ModuleType | None, kind: str, resource: Resource) -> Resource:
@@ -220,7 +223,8 @@ class Arm:
             raise Refusal(404, "ResourceGroupNotFound", f"Resource group '{place.group}' could not be found.")
         if not same(place.parent, group) and self.store.get(place.parent) is None:
             raise Refusal(404, "ParentResourceNotFound",
-                          f"Failed to perform '{verb}' on resource(s) of type '{place.type.partition('/')[2]}', because the parent resource "
+                          f"Failed to perform '{verb}' on resource(s) of type '{place.type.partition('/')[2]}', because the parent "
+                          "resource "
                           f"'{place.parent.split('/providers/')[-1]}' could not be found.")
 
     def _put(self, request: web.Request, caller: Principal, place: Place, rules: ModuleType | None, kind: str, document: Resource
@@ -233,11 +237,10 @@ class Arm:
         resource: Resource = {"id": old["id"] if old else self._spelled(place), "name": old["name"] if old else place.name, "type": kind,
                               "properties": json.loads(json.dumps(document.get("properties") or {}))}
         if kind not in UNTRACKED:
-            resource |= {key: document[key] for key in ("tags", "zones", "sku", "identity", "plan", "extendedLocation") if document.get(key)}
+            resource |= {key: document[key] for key in ("tags", "zones", "sku", "identity", "plan") if document.get(key)}
             resource["location"] = self._region(place, document, old)
-            for kept in ("managedBy",):
-                if old and kept in old:
-                    resource[kept] = old[kept]
+            if old and "managedBy" in old:
+                resource["managedBy"] = old["managedBy"]
         if rules is None:
             resource["properties"] = {}
             return 200 if old else 201, self._show(None, kind, self.store.put(resource)), {}
@@ -275,11 +278,13 @@ class Arm:
             raise Refusal(400, "LocationRequired", "The location property is required for this definition.")
         if region not in compute.REGIONS:
             raise Refusal(400, "LocationNotAvailableForResourceType",
-                          f"The provided location '{region}' is not available for resource type '{place.type}'. List of available regions for "
+                          f"The provided location '{region}' is not available for resource type '{place.type}'. List of available regions "
+                          "for "
                           f"the resource type is '{LOCATIONS}'.")
         if old and not same(old["location"], region):
             raise Refusal(409, "InvalidResourceLocation",
-                          f"The resource '{place.name}' already exists in location '{old['location']}' in resource group '{place.group}'. A "
+                          f"The resource '{place.name}' already exists in location '{old['location']}' in resource group '{place.group}'. "
+                          "A "
                           f"resource with the same name cannot be created in location '{region}'. Please select a new resource name.")
         return region
 
@@ -332,10 +337,11 @@ class Arm:
         words = place.path.lower().split("/providers/")[1].split("/")
         if len(words) == 4 and words[3] == "usages":
             if words[2] not in compute.REGIONS:
-                raise Refusal(400, "LocationNotFound", f"The location '{words[2]}' was not found. The supported locations are '{LOCATIONS}'.")
+                raise Refusal(400, "LocationNotFound", f"The location '{words[2]}' was not found. The supported locations are "
+                                                       f"'{LOCATIONS}'.")
             self.rights.demand(caller, f"{place.provider}/locations/usages/read", f"/subscriptions/{place.subscription}")
             source = network if words[0] == "microsoft.network" else compute
-            return self._page(request, source.usages(self.store, place.subscription, words[2]))
+            return 200, {"value": source.usages(self.store, place.subscription, words[2])}, {}
         operation = self.operations.get(words[4]) if len(words) == 5 else None
         if operation is None:
             raise Refusal(404, "NotFound", f"The operation at '{place.path}' was not found.")
@@ -358,9 +364,9 @@ class Arm:
             self.rights.demand(caller, "Microsoft.Resources/subscriptions/resources/read", place.path)
         wanted = _resource_filter(request.query.get("$filter", ""))
         found = [self.store.resources[key.lower()] for key in sorted(self.store.below(place.path))]
-        listed = [{key: one[key] for key in ("id", "name", "type", "location", "tags", "sku", "managedBy", "zones") if key in one}
-                  for one in found if one["type"] not in (*UNTRACKED, GROUP_TYPE) and wanted(one)
-                  and self.rights.visible(caller, one["id"])]
+        listed: list[dict[str, Any]] = [
+            {key: one[key] for key in ("id", "name", "type", "location", "tags", "sku", "managedBy", "zones") if key in one}
+            for one in found if one["type"] not in (*UNTRACKED, GROUP_TYPE) and wanted(one) and self.rights.visible(caller, one["id"])]
         return self._page(request, listed)
 
     def _authorization(self, request: web.Request, caller: Principal, scope: str, what: str, version: str
@@ -376,12 +382,9 @@ class Arm:
             return self._page(request, self.rights.permissions(caller, scope))
         self.rights.demand(caller, f"Microsoft.Authorization/{what}/read", scope)
         if what.lower() == "denyassignments":
-            return self._page(request, [{"id": one.id, "name": last(one.id), "type": "Microsoft.Authorization/denyAssignments", "properties": {
-                "denyAssignmentName": one.name, "scope": one.scope, "isSystemProtected": True, "permissions": [{
-                    "actions": one.actions, "notActions": one.not_actions}], "excludePrincipals": [
-                        {"id": who, "type": "ServicePrincipal"} for who in one.exempt]}}
-                for one in self.rights.denials if scope.lower().startswith(one.scope.lower())])
-        raise Refusal(404, "InvalidResourceType", f"The resource type '{what}' could not be found in the namespace 'Microsoft.Authorization'. "
+            return self._page(request, [_denial(one) for one in self.rights.denials if within(scope, one.scope)])
+        raise Refusal(404, "InvalidResourceType", f"The resource type '{what}' could not be found in the namespace "
+                      "'Microsoft.Authorization'. "
                       "lab-arm does not have it.")
 
     def _page(self, request: web.Request, items: list[dict[str, Any]]) -> tuple[int, Any, dict[str, str]]:
@@ -392,6 +395,13 @@ class Arm:
             query = {**request.query, "$skiptoken": str(begin + size)}
             document["nextLink"] = f"{self.url}{urllib.parse.quote(request.path)}?{urllib.parse.urlencode(query)}"
         return 200, document, {}
+
+
+def _denial(one: Denial) -> Resource:
+    return {"id": one.id, "name": last(one.id), "type": "Microsoft.Authorization/denyAssignments", "properties": {
+        "denyAssignmentName": one.name, "scope": one.scope, "isSystemProtected": True,
+        "permissions": [{"actions": one.actions, "notActions": one.not_actions}],
+        "excludePrincipals": [{"id": who, "type": "ServicePrincipal"} for who in one.exempt]}}
 
 
 def _document(body: bytes) -> Resource:
