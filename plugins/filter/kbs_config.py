@@ -20,6 +20,10 @@ options:
     description: Choices in place of the defaults, such as C(insecure_http).
     type: dict
     default: {}
+  present:
+    description: The data of the config map in the cluster, where the operator adds its TLS settings (TrusteeConfig). They are kept.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -44,10 +48,10 @@ from ansible_collections.confidential.containers.plugins.module_utils import rel
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
 
-def kbs_config(value: Any, options: dict[str, Any] | None = None) -> Any:
+def kbs_config(value: Any, options: dict[str, Any] | None = None, present: dict[str, str] | None = None) -> Any:
     """The config map data of the KBS configuration."""
     try:
-        return core.config_map_data(releases.parse(value).trustee, options)
+        return core.config_map_data(releases.parse(value).trustee, options, present)
     except CocoError as error:
         raise AnsibleFilterError(str(error)) from error
 

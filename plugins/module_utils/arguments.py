@@ -52,6 +52,23 @@ def cluster_options(prefix: str = "") -> dict[str, dict[str, Any]]:
     return {prefix + name: {key: value for key, value in option.items() if key != "aliases"} for name, option in options.items()}
 
 
+def azure_options() -> dict[str, dict[str, Any]]:
+    """The options of a login to Azure, named as in ``azure.azcollection``. The environment is looked at by ``azure_login.py``."""
+    return {
+        "subscription_id": {"type": "str"},
+        "tenant": {"type": "str"},
+        "client_id": {"type": "str"},
+        "secret": {"type": "str", "no_log": True},
+        "x509_certificate_path": {"type": "path"},
+        "auth_source": {"type": "str", "choices": ["auto", "env", "cli", "msi", "workload_identity"]},
+        "cloud_environment": {"type": "str"},
+        "adfs_authority_url": {"type": "str"},
+        "cert_validation_mode": {"type": "str", "choices": ["validate", "ignore"]},
+        "azure_ca_cert": {"type": "path"},
+        "arm_endpoint": {"type": "str"},
+    }
+
+
 def kubeconfig_secrets(value: Any) -> set[str]:
     """The secret values inside a kubeconfig that is given as content (a dict, or its JSON text), not as a path."""
     found: set[str] = set()

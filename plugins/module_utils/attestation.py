@@ -96,6 +96,23 @@ def tampered_initdata(toml: bytes, uri: str) -> bytes:
     return changed.encode()
 
 
+def opened_initdata(toml: bytes) -> bytes:
+    """The document with an image policy of its own that accepts everything, in place of the one that the KBS would give.
+
+    A guest with it starts containers without asking the KBS, so a container can tell what the KBS makes of the changed document.
+    Raises :class:`CocoError` where the document names no image policy. Source: the data hub's configuration, ``[image]``.
+    """
+    text = toml.decode()
+    found = re.search(r"image_security_policy_uri\s*=\s*['\"]([^'\"]+)['\"]", text)
+    if found is None:
+        raise CocoError("The negative probe cannot be made", "the initdata document names no image_security_policy_uri",
+                        "Name one (coco_image_security_policy).")
+    everything = '{"default":[{"type":"insecureAcceptAnything"}],"transports":{}}'
+    changed = f"{text[:found.start()]}image_security_policy = {everything!r}{text[found.end():]}"
+    initdata.parse(changed.encode())
+    return changed.encode()
+
+
 def answers_on(log: str, path: str) -> list[str]:
     """What the KBS answered on a path, by its access log: ``denied`` (its resource policy said no), ``passed`` (the policy said
     yes, whether the resource exists or not) or ``other``.
@@ -147,4 +164,35 @@ def script(resource: str) -> str:
     )
 
 
+def refusal_script(resource: str) -> str:
+    """What a tampered pod runs where the KBS's log is out of reach. It ends with 31 where the KBS appraised it, not as affirming, and
+    gave it nothing: that is the proof. 0 it got the resource, 32 its token is affirming, 33 it got no token.
+
+    The token is a JWT (base64url without padding); its claims have ``ear.status`` for each part of the guest.
+    """
+    api = "http://127.0.0.1:8006"
+    return (
+        "tries=0\n"
+        f"until curl -s -S -f -m 60 -o /tmp/token '{api}/aa/token?token_type=kbs'; do\n"
+        "  tries=$((tries + 1))\n"
+        "  if [ $tries -ge 3 ]; then exit 33; fi\n"
+        "  sleep 1\n"
+        "done\n"
+        "claims=$(sed 's/.*\"token\": *\"\\([^\"]*\\)\".*/\\1/' /tmp/token | cut -d . -f 2 | tr '_-' '/+')\n"
+        "rm -f /tmp/token\n"
+        'while [ $((${#claims} % 4)) -ne 0 ]; do claims="$claims="; done\n'
+        "status=$(printf %s \"$claims\" | base64 -d"
+        " | sed 's/\"ear.status\"/\\n&/g' | sed -n 's/^\"ear.status\": *\"\\([a-z]*\\)\".*/\\1/p')\n"
+        'if [ -z "$status" ]; then exit 33; fi\n'
+        f"if curl -s -S -f -m 60 -o /tmp/probe {api}/cdh/resource/{resource}; then rm -f /tmp/probe; exit 0; fi\n"
+        'for one in $status; do if [ "$one" != affirming ]; then exit 31; fi; done\n'
+        "exit 32\n"
+    )
+
+
+REFUSED = 31
 EXITS = {21: "the pod could not fetch the secret", 22: "the pod fetched other bytes than the hub's secret"}
+#: The same of :func:`refusal_script`, where it is no proof.
+REFUSAL_EXITS = {0: "a pod with tampered initdata got the secret: initdata is not enforced",
+                 32: "the KBS found a pod with tampered initdata affirming: initdata is not measured",
+                 33: "the tampered pod got no token of the KBS, so nothing is proven"}

@@ -11,6 +11,7 @@ HTTP or the insecure token key is asked for by name.
 from __future__ import annotations
 
 import json
+import tomllib
 from typing import Any
 
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
@@ -54,9 +55,32 @@ def render(release: TrusteeRelease, given: dict[str, Any] | None = None) -> str:
     return _toml(tables)
 
 
-def config_map_data(release: TrusteeRelease, given: dict[str, Any] | None = None) -> dict[str, str]:
-    """The data of the config map: the file under the key that the release reads."""
-    return {release.kbs_config_key: render(release, given)}
+def config_map_data(release: TrusteeRelease, given: dict[str, Any] | None = None,
+                    present: dict[str, str] | None = None) -> dict[str, str]:
+    """The data of the config map: the file under the key that the release reads.
+
+    present: the config map's data in the cluster where the operator adds its TLS settings (``tls_*`` of ``[http_server]``) to
+    the file. A file that means ours plus those settings is kept as it is; any other is replaced by ours with those settings, so
+    that operator and run do not undo each other's work for ever.
+    Source: the operator of Trustee 1.2 merges the cluster's TLS profile into the config map of a TrusteeConfig.
+    """
+    ours, theirs = render(release, given), (present or {}).get(release.kbs_config_key, "")
+    return {release.kbs_config_key: _with_operator_tls(ours, theirs) if theirs else ours}
+
+
+def _with_operator_tls(ours: str, theirs: str) -> str:
+    try:
+        found = tomllib.loads(theirs)
+    except tomllib.TOMLDecodeError:
+        return ours
+    server = found.get("http_server")
+    tls = {key: value for key, value in server.items() if key.startswith("tls_")} if isinstance(server, dict) else {}
+    wanted = tomllib.loads(ours)
+    wanted["http_server"] |= tls
+    if found == wanted:
+        return theirs
+    head, line, tail = ours.partition("[http_server]\n")
+    return head + line + "".join(f"{key} = {_toml_value(value)}\n" for key, value in tls.items()) + tail
 
 
 def warnings(given: dict[str, Any] | None) -> list[str]:

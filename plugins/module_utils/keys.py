@@ -76,6 +76,13 @@ def load_ed25519(private_pem: str) -> ed25519.Ed25519PrivateKey:
     return key
 
 
+def seed(private_pem: str) -> bytes:
+    """The 32 bytes that an administrator's private key is made of."""
+    raw: bytes = load_ed25519(private_pem).private_bytes(serialization.Encoding.Raw, serialization.PrivateFormat.Raw,
+                                                         serialization.NoEncryption())
+    return raw
+
+
 def public_of(private_pem: str) -> str:
     """The public PEM that belongs to an administrator's private PEM."""
     return _public_pem(load_ed25519(private_pem).public_key())

@@ -12,6 +12,7 @@ from ansible_collections.confidential.containers.plugins.module_utils import (
     measurements,
     peerpods,
     releases,
+    trustee,
 )
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 from ansible_collections.confidential.containers.plugins.module_utils.policy import IMAGE_FLAVOURS
@@ -27,7 +28,7 @@ def judge(pair: releases.Pair, zones: list[str], cluster: dict[str, Any], choice
     """Findings about a cluster (as cluster_info gives it) and the inventory's choices."""
     found = _versions(pair, zones, cluster) + _rights(zones, cluster)
     if "hub" in zones:
-        found += _hub(pair, choices)
+        found += _hub(pair, choices) + _kind(pair, cluster, choices)
     if "spoke" in zones:
         found += _spoke(pair, cluster, choices)
     return found
@@ -84,6 +85,34 @@ def _hub(pair: releases.Pair, choices: dict[str, Any]) -> list[Finding]:
             measurements.parse_measurements(choices["measurements"])
     except CocoError as error:
         found.append(_finding("error", "measurements", f"{error.what}: {error.seen}", error.todo))
+    return found
+
+
+def _kind(pair: releases.Pair, cluster: dict[str, Any], choices: dict[str, Any]) -> list[Finding]:
+    """Can Trustee be deployed as the kind of object that is chosen, beside what the hub holds?"""
+    try:
+        names = trustee.object_names(pair.trustee, choices.get("trustee_kind") or "auto")
+    except CocoError as error:
+        return [_finding("error", "trustee-kind", f"{error.what}: {error.seen}", error.todo)]
+    found = []
+    ours = {("TrusteeConfig", names.get("trusteeconfig")), ("KbsConfig", names["kbsconfig"])}
+    for item in (cluster.get("trustee") or {}).get("kinds") or []:
+        if item["generated"] or (item["kind"], item["name"]) in ours:
+            continue
+        if item["kind"] != names["kind"]:
+            found.append(_finding("error", "trustee-kind", f"Trustee runs as {item['kind']} {item['name']}, and {names['kind']} is "
+                                  "wanted", f"Set coco_trustee_kind: {item['kind']}, or delete that {item['kind']} first."))
+        elif names["kind"] == "TrusteeConfig":
+            found.append(_finding("error", "trustee-name", f"there is another {item['kind']}, {item['name']}: a namespace holds one "
+                                  "Trustee", f"Delete it first; ours is {names['trusteeconfig']}."))
+    if names["kind"] == "KbsConfig":
+        return found
+    if choices.get("trustee_profile") == "Permissive":
+        found.append(_finding("warning", "permissive", "the TrusteeConfig has the profile Permissive: what the operator makes by itself "
+                              "is open, and the KBS logs in detail", "Use coco_trustee_profile: Restricted."))
+    elif choices.get("route_termination") == "edge":
+        found.append(_finding("error", "restricted-edge", "the profile Restricted wants TLS in the KBS, and an edge Route ends it "
+                              "before", "Use coco_route_termination: passthrough, or coco_trustee_kind: KbsConfig."))
     return found
 
 

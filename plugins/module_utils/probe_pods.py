@@ -45,9 +45,9 @@ def remove_probes(spoke: Cluster, context: Context, namespace: str | None = None
 
 
 class PodProbe:
-    """Probe pods, one after the other, always removed."""
+    """Probe pods, one after the other, always removed. Without a ``hub`` nothing is known of the KBS but what pods tell."""
 
-    def __init__(self, spoke: Cluster, hub: Cluster, params: dict[str, Any], context: Context, pair: Pair) -> None:
+    def __init__(self, spoke: Cluster, hub: Cluster | None, params: dict[str, Any], context: Context, pair: Pair) -> None:
         self.spoke, self.hub, self.params, self.context, self.pair = spoke, hub, params, context, pair
         self.namespace = params["namespace"]
         self.checks: list[dict[str, Any]] = []
@@ -58,20 +58,26 @@ class PodProbe:
         self.sha256 = self.expected()
         toml, _encoding = initdata.decode(self.params["initdata"])
         path = f"default/security-policy/probe-{secrets.token_hex(8)}"
-        tampered = attestation.tampered_initdata(toml, f"kbs:///{path}")
+        tampered = attestation.tampered_initdata(toml, f"kbs:///{path}") if self.hub else attestation.opened_initdata(toml)
         self.ensure_namespace()
         self.sweep()
         try:
             if not self.positive(toml):
                 raise attestation.failure("The secret did not reach the attested pod", "not proven", self.checks)
-            if not self.negative(tampered, path):
+            if not (self.negative(tampered, path) if self.hub else self.told(tampered)):
                 raise attestation.failure("The refusal of a tampered pod is not proven", "not proven", self.checks)
         finally:
             self.leave()
         return {"verdict": "attested", "checks": self.checks, "sha256_compared_in_pod": True}
 
     def expected(self) -> str:
-        """The sha256 of the hub's secret; the secret itself is neither kept nor shown."""
+        """The sha256 of the secret: given, or of the hub's; the secret itself is neither kept nor shown."""
+        if self.params["sha256"]:
+            return str(self.params["sha256"]).lower()
+        if self.hub is None:
+            raise CocoError("Attestation cannot be verified", "nobody knows what a verification resource of this KBS holds: neither its "
+                            "digest nor the administrator's key is given", "Give coco_verification_resource and coco_verification_sha256, "
+                            "or coco_kbs_admin_key; coco_attestation_verify_when: never leaves the proof out.")
         _repository, name, key = self.params["resource"].split("/")
         found = self.hub.get("v1", "Secret", name, self.params["trustee_namespace"])
         data = ((found or {}).get("data") or {}).get(key)
@@ -97,7 +103,7 @@ class PodProbe:
         except (CocoError, ApiFailure, Unreachable) as error:
             self.context.warn(f"A probe pod was left behind · {error} · The next run of step 7 or 14 removes it.")
 
-    def pod(self, role: str, toml: bytes) -> Object:
+    def pod(self, role: str, toml: bytes, script: str = "") -> Object:
         osc = self.pair.osc
         return {
             "apiVersion": "v1", "kind": "Pod",
@@ -110,7 +116,7 @@ class PodProbe:
                 "terminationGracePeriodSeconds": 1,
                 "containers": [{
                     "name": "probe", "image": self.params["image"],
-                    "command": ["sh", "-c", attestation.script(self.params["resource"])],
+                    "command": ["sh", "-c", script or attestation.script(self.params["resource"])],
                     "env": [{"name": "EXPECTED_SHA256", "value": self.sha256}],
                     "securityContext": {"allowPrivilegeEscalation": False, "privileged": False,
                                         "seccompProfile": {"type": "RuntimeDefault"}},
@@ -190,11 +196,16 @@ class PodProbe:
             return ("the KBS denied it by policy: the evidence does not match the reference values "
                     "(snp_pcr03, snp_pcr09, snp_pcr11, snp_pcr12 are measured by the pod VM image)",
                     "Take measurements.json of the installed OSC version (coco_measurements) and run step 11.")
+        if self.hub is None:
+            return (cause or said or "the KBS gave this pod nothing", "Have the KBS's owner accept what step 11 prints or sets (--tags "
+                    "step11), and look for PolicyDeny in the KBS's log; measurements.json must be that of the installed OSC version.")
         if not log.strip():
             return ("the KBS saw no request", "Check that the pod VM's network reaches the KBS's URL, and that initdata names it.")
         return cause or said, hint or "Look at the KBS's log and the pod's events."
 
     def value_trouble(self, toml: bytes) -> tuple[str, str] | None:
+        if self.hub is None:
+            return None
         spec = (self.hub.get(API, "KbsConfig", self.params["kbsconfig"], self.params["trustee_namespace"]) or {}).get("spec") or {}
         name = spec.get("kbsRvpsRefValuesConfigMapName", "rvps-reference-values")
         config_map = self.hub.get("v1", "ConfigMap", name, self.params["trustee_namespace"]) or {}
@@ -243,8 +254,42 @@ class PodProbe:
             hint or "Look at the pod's events; the control pod succeeded in this run."))
         return False
 
+    def told(self, toml: bytes) -> bool:
+        """The negative probe without the KBS's log: the tampered pod runs, and tells by its exit code what the KBS made of it."""
+        pod = self.pod("tampered", toml, attestation.refusal_script(self.params["resource"]))
+        name = pod["metadata"]["name"]
+        self.context.progress(f"probe {name}: a pod with tampered initdata; the KBS must not find it affirming, and give it nothing")
+        self.create(pod)
+        deadline = time.monotonic() + self.params["timeout"]
+        shown = ""
+        while time.monotonic() < deadline:
+            phase, code, said = self.state(pod)
+            if f"{phase} {said}" != shown:
+                shown = f"{phase} {said}"
+                self.context.progress(f"probe {name}: {shown}".rstrip()[:200])
+            if code == attestation.REFUSED:
+                self.checks.append(attestation.check("a tampered pod is refused", True, "the KBS appraised it, not as affirming, and gave "
+                                                     "it nothing"))
+                self.context.progress(f"probe {name}: appraised by the KBS, not as affirming, and refused")
+                return True
+            if code is not None:
+                text = attestation.REFUSAL_EXITS.get(code, f"the container ended with {code}")
+                self.checks.append(attestation.check(
+                    "a tampered pod is refused", False, text, text, "Have the KBS's owner use an attestation policy that compares PCR 8 "
+                    "and has a default for each claim, and a resource policy that wants affirming evidence.",
+                    "critical" if code in (0, 32) else "error"))
+                return False
+            self.pause.wait(0.5)
+        cause, hint = attestation.diagnose(f"{shown} {self.events(pod)}")
+        self.checks.append(attestation.check(
+            "a tampered pod is refused", False, shown, cause or "the tampered pod did not run, so nothing is proven",
+            hint or "Look at the pod's events; the control pod succeeded in this run."))
+        return False
+
     def kbs_log(self, since: float) -> str:
         """The KBS's log of this probe (its Authorization headers are not in it)."""
+        if self.hub is None:
+            return ""
         namespace = self.params["trustee_namespace"]
         seconds = max(1, int(time.time() - since) + 2)
         pods = self.hub.list("v1", "Pod", namespace, labels="app=kbs")

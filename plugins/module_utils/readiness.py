@@ -203,7 +203,22 @@ def _kbsconfig(obj: Object, release: Any, related: Any) -> Answer:
     if deployment is None:
         return _answer(False, "NoDeployment", "the operator has not made trustee-deployment: a config map or Secret that the "
                        "KbsConfig names is missing, or the operator does not run")
+    volumes = deployment.get("spec", {}).get("template", {}).get("spec", {}).get("volumes") or []
+    mounted = {(volume.get("secret") or {}).get("secretName") for volume in volumes}
+    waiting = sorted(set(obj.get("spec", {}).get("kbsSecretResources") or []) - mounted)
+    if waiting:
+        return _answer(False, "NotMounted", f"trustee-deployment does not mount {', '.join(waiting)} yet: the operator has "
+                       "not made its pass, or such a Secret is missing")
     return _deployment(deployment, release, None)
+
+
+def _trusteeconfig(obj: Object, release: Any, related: Any) -> Answer:
+    """That its KbsConfig is made: ``isReady`` comes too early in Trustee 1.0 and repeats the KbsConfig's from 1.1 on."""
+    status = obj.get("status", {})
+    made = (status.get("kbsConfigRef") or {}).get("name", "")
+    return _answer(bool(made), status.get("statusDescription", "") if made else "NoKbsConfig", made or "the operator has not made its "
+                   "KbsConfig: a Secret that the TrusteeConfig names is missing or not of type kubernetes.io/tls, or the operator "
+                   "does not run")
 
 
 def _endpoints(obj: Object, release: Any, related: Any) -> Answer:
@@ -216,7 +231,7 @@ KINDS: dict[str, Callable[[Object, Any, Any], Answer]] = {
     "Namespace": _namespace, "CustomResourceDefinition": _crd, "Deployment": _deployment, "DaemonSet": _daemon_set,
     "Job": _job, "Pod": _pod, "Route": _route, "ClusterServiceVersion": _csv, "InstallPlan": _install_plan,
     "Subscription": _subscription, "CatalogSource": _catalog_source, "MachineConfigPool": _pool, "KataConfig": _kataconfig,
-    "KbsConfig": _kbsconfig, "Endpoints": _endpoints, "EndpointSlice": _endpoints,
+    "KbsConfig": _kbsconfig, "TrusteeConfig": _trusteeconfig, "Endpoints": _endpoints, "EndpointSlice": _endpoints,
 }
 
 

@@ -75,9 +75,12 @@ class TrusteeRelease:
     submodule: str  # of the token, "" for the flat token
     token_type: str  # Simple | Ear
     admin: str  # public_key | type | authorization_mode
+    resource_policy_readable: bool  # GET /resource-policy gives the policy's text to the administrator
+    reference_api: str  # reference values over HTTP: "" (by file only) | map (GET gives all) | item (one by name)
     signer_fields: bool  # KbsConfig names attestation key and certificate Secrets
     crs: tuple[str, ...] = ("KbsConfig",)
     default_cr: str = "KbsConfig"
+    sample_secret: str = ""  # a secret resource that the operator makes with every TrusteeConfig
     insecure_token_key: str = "insecure_key"
     expiry_enforced: bool = True
     reference_values_required: bool = True
@@ -175,6 +178,7 @@ _OSC_RELEASES = (
 _TRUSTEE_RELEASES = (
     TrusteeRelease(
         **_trustee("0.2.0"), generation="A", protocol="0.1.0", kbs_config_key="kbs-config.json", kbs_config_format="json",
+        resource_policy_readable=False, reference_api="",
         rvps_key="reference-values.json", rvps_format="empty", resource_policy_key="policy.rego",
         attestation_policy_key="default.rego", policy_ids=("default",), attestation_rules="allow", rego=("v0",),
         reference_lookup="data.reference", resource_policy_data="path", azure_snp="azsnpvtpm", azure_tdx="aztdxvtpm",
@@ -183,6 +187,7 @@ _TRUSTEE_RELEASES = (
     ),
     TrusteeRelease(
         **_trustee("0.3.0"), generation="B", protocol="0.1.1", kbs_config_key="kbs-config.toml", kbs_config_format="toml-b",
+        resource_policy_readable=True, reference_api="",
         rvps_key="reference-values.json", rvps_format="hash-value", resource_policy_key="policy.rego",
         attestation_policy_key="default.rego", policy_ids=("default",), attestation_rules="claims", rego=("v0",),
         reference_lookup="data.reference", resource_policy_data="plugin-path", azure_snp="azsnpvtpm",
@@ -193,6 +198,7 @@ _TRUSTEE_RELEASES = (
     ),
     TrusteeRelease(
         **_trustee("0.4.0", "0.4.1", "0.4.2"), generation="B", protocol="0.2.0", kbs_config_key="kbs-config.toml",
+        resource_policy_readable=True, reference_api="",
         kbs_config_format="toml-b", rvps_key="reference-values.json", rvps_format="hash-value",
         resource_policy_key="policy.rego", attestation_policy_key="default.rego", policy_ids=("default",),
         attestation_rules="claims", rego=("v0", "v1"), reference_lookup="data.reference",
@@ -204,33 +210,36 @@ _TRUSTEE_RELEASES = (
     ),
     TrusteeRelease(
         **_trustee("1.0.0"), generation="B", protocol="0.4.0", kbs_config_key="kbs-config.toml", kbs_config_format="toml-b",
+        resource_policy_readable=True, reference_api="map",
         rvps_key="reference-values.json", rvps_format="value", resource_policy_key="policy.rego",
         attestation_policy_key="default_cpu.rego", policy_ids=("default_cpu", "default_gpu"), attestation_rules="claims",
         rego=("v0",), reference_lookup="data.reference", resource_policy_data="plugin-path", azure_snp="azsnpvtpm",
         azure_tdx="aztdxvtpm", submodule="cpu0", token_type="Ear", admin="public_key", signer_fields=True,
-        crs=("KbsConfig", "TrusteeConfig"), watches_deployment=False, worker_count=True,
+        crs=("KbsConfig", "TrusteeConfig"), sample_secret="kbsres1", watches_deployment=False, worker_count=True,
         after_edit_attestation_policy="restart", kbsconfig_fields=(*_FIELDS_10, "tdxConfigSpec"),
         milan_only=("trustee-operator.v1.0.0",),
     ),
     TrusteeRelease(
         **_trustee("1.1.0"), generation="C", protocol="0.4.0", kbs_config_key="kbs-config.toml", kbs_config_format="toml-c",
+        resource_policy_readable=True, reference_api="item",
         rvps_key="reference-values.json", rvps_format="value", resource_policy_key="policy.rego",
         attestation_policy_key="default_cpu.rego", policy_ids=("default_cpu", "default_gpu"),
         attestation_rules="trust_claims", rego=("v1",), reference_lookup="query_reference_value",
         resource_policy_data="plugin", azure_snp="az-snp-vtpm", azure_tdx="az-tdx-vtpm", submodule="cpu0",
-        token_type="Ear", admin="type", signer_fields=True, crs=("KbsConfig", "TrusteeConfig"), expiry_enforced=False,
-        gpu_policy=True, gpu_policy_key="default_gpu.rego", worker_count=True, after_edit_attestation_policy="restart",
-        kbsconfig_fields=(*_FIELDS_11, "tdxConfigSpec"),
+        token_type="Ear", admin="type", signer_fields=True, crs=("KbsConfig", "TrusteeConfig"), sample_secret="kbsres1",
+        expiry_enforced=False, gpu_policy=True, gpu_policy_key="default_gpu.rego", worker_count=True,
+        after_edit_attestation_policy="restart", kbsconfig_fields=(*_FIELDS_11, "tdxConfigSpec"),
     ),
     TrusteeRelease(
         **_trustee("1.2.0", "1.2.1"), generation="D", protocol="0.4.0", kbs_config_key="kbs-config.toml",
+        resource_policy_readable=False, reference_api="item",
         kbs_config_format="toml-d", rvps_key="reference_value", rvps_format="map",
         resource_policy_key="resource-policy.rego", attestation_policy_key="default_cpu.rego",
         policy_ids=("default_cpu", "default_gpu"), attestation_rules="trust_claims", rego=("v1",),
         reference_lookup="query_reference_value", resource_policy_data="plugin", azure_snp="az-snp-vtpm",
         azure_tdx="az-tdx-vtpm", submodule="cpu0", token_type="Ear", admin="authorization_mode", signer_fields=True,
-        crs=("KbsConfig", "TrusteeConfig"), default_cr="TrusteeConfig", insecure_token_key="insecure_header_jwk",
-        expiry_enforced=False, reference_values_required=False,
+        crs=("KbsConfig", "TrusteeConfig"), default_cr="TrusteeConfig", sample_secret="attestation-status",
+        insecure_token_key="insecure_header_jwk", expiry_enforced=False, reference_values_required=False,
         migration_annotation="kbs.confidentialcontainers.org/migrated-from-v1.1.0", migration_value="v1.2.0",
         gpu_policy=True, gpu_policy_key="default_gpu.rego", tdx_config=False,
         worker_count=True, after_edit_config="rollout", after_edit_resource_policy="rollout",

@@ -64,6 +64,18 @@ options:
       - The path C(repository/type/tag) of the verification resource.
     type: str
     default: default/coco-verification/random
+  sha256:
+    description:
+      - The sha256 (hex) of O(resource). Without it the Secret of the hub is read.
+    type: str
+  without_hub:
+    description:
+      - The KBS is run by others, and no cluster can be asked for its Secrets, reference values and log.
+      - With O(mode=trustee) the KBS is then looked at from outside only; with O(mode=pods) O(sha256) is needed.
+      - The refused pod then tells itself that the KBS appraised it and did not find it affirming, and that it got nothing; the KBS's own
+        log, which would say so, is out of reach.
+    type: bool
+    default: false
   namespace:
     description:
       - The namespace of the verification pods. Required with O(mode=pods).

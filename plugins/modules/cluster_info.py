@@ -19,7 +19,8 @@ options:
     type: list
     elements: str
     choices: [version, platform, ingress, topology, cloud_conf, operators, trustee, kata, peerpods, pods, permissions,
-              trustee_certificates, trustee_auth, trustee_values, trustee_deployment, trustee_routes]
+              trustee_certificates, trustee_auth, trustee_values, trustee_config, trustee_deployment, trustee_kinds,
+              trustee_routes]
   release:
     description:
       - The pair of OpenShift sandboxed containers and Trustee releases, such as V(1.11/1.0).
@@ -54,6 +55,11 @@ options:
       - The name of the KbsConfig.
     type: str
     default: kbsconfig
+  config_map:
+    description:
+      - The config map with the configuration of the KBS.
+    type: str
+    default: kbs-config-cm
   reference_values_config_map:
     description:
       - The config map with the reference values.

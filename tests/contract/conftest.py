@@ -1,4 +1,4 @@
-"""A server for each test, or the one that the environment names."""
+"""A server for each test, or the one that the environment names; one cluster for the suites of the other stand-ins."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from tests.contract.server import GENERATION, STAND_IN, URL, Server, remote
 from tests.contract.sides import SIDES, Side
 from tests.contract.talk import Talk
+from tests.integration.lab import Lab
 
 
 @pytest.fixture
@@ -37,3 +38,14 @@ def talk(request: pytest.FixtureRequest, side: Side) -> Talk:
     server: Server = request.getfixturevalue("server")
     server.start()
     return server.talk()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A fresh lab for the suites of the platform's and the operators' stand-ins; stopped in the end."""
+    lab = Lab(tmp_path_factory.mktemp("cluster") / "state")
+    try:
+        lab.lab("up")
+        yield lab
+    finally:
+        lab.lab("down", check=False)

@@ -43,10 +43,11 @@ apiextensions.k8s.io/v1 CustomResourceDefinition:customresourcedefinitions!
 node.k8s.io/v1 RuntimeClass:runtimeclasses!
 config.openshift.io/v1 ClusterVersion:clusterversions! Infrastructure:infrastructures! Ingress:ingresses!
 route.openshift.io/v1 Route:routes
+confidentialcontainers.org/v1alpha1 PeerPod:peerpods
 operators.coreos.com/v1alpha1 Subscription:subscriptions InstallPlan:installplans ClusterServiceVersion:clusterserviceversions
 kataconfiguration.openshift.io/v1 KataConfig:kataconfigs!
 machineconfiguration.openshift.io/v1 MachineConfigPool:machineconfigpools!
-confidentialcontainers.org/v1alpha1 KbsConfig:kbsconfigs
+confidentialcontainers.org/v1alpha1 KbsConfig:kbsconfigs TrusteeConfig:trusteeconfigs
 """)
 
 

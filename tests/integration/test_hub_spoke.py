@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.lab import Lab
+from tests.integration.lab import ROOT, Lab
 
 NAMESPACE = "trustee-operator-system"
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
@@ -115,6 +117,36 @@ def test_limit_to_one_spoke(hub: Lab) -> None:
     assert run.code == 0, run.output
     assert run.changed == {}
     assert run.verdict.startswith("the secret reached an attested pod")
+
+
+def test_an_inventory_of_a_spoke_alone(hub: Lab, tmp_path: Path) -> None:
+    """Other people's inventory has the spoke only, and names the hub's KBS as one that others run: without the administrator's key with
+    a resource that the hub's owner told, then with the key, which may set resources but not what the operator mounts read-only."""
+    (tmp_path / "group_vars").mkdir()
+    choices = (ROOT / "inventories/lab_hub_spoke/group_vars/all.yml").read_text()
+    (tmp_path / "group_vars/all.yml").write_text(choices.replace("{{ lab_state }}/private", str(tmp_path / "private")))
+    (tmp_path / "hosts.yml").write_text("spokes:\n  hosts:\n    spoke1:\n")
+    alone = Lab(hub.state, os.path.relpath(tmp_path, ROOT / "inventories"), "spoke1")
+    route = hub.request("GET", f"/apis/route.openshift.io/v1/namespaces/{NAMESPACE}/routes/kbs-service")["spec"]["host"]
+    authority = base64.b64decode(hub.request("GET", f"{SECRETS}/kbs-https-certificate")["data"]["ca.crt"]).decode()
+    existing = {"coco_kbs_url": f"https://{route}", "coco_kbs_ca_certificate": authority}
+    told = base64.b64decode(hub.request("GET", f"{SECRETS}/coco-verification")["data"]["random"])
+    before, mark = alone.owned(), hub.mark
+    run = alone.playbook("site", variables={**existing, "coco_verification_resource": "default/coco-verification/random",
+                                            "coco_verification_sha256": hashlib.sha256(told).hexdigest()})
+    assert run.code == 0, run.output
+    assert run.verdict.startswith("the secret reached an attested pod")
+    assert alone.owned() == before, "the same initdata as from the hub's inventory, so nothing changes"
+    key = (hub.state / "private" / "hub1" / "kbs-admin.pem").read_text()
+    mine = {**existing, "coco_kbs_admin_key": key, "coco_kbs_manage": ["resources"], "coco_resources": {"theirs": {"word": "abracadabra"}},
+            "coco_attestation_verify_when": "never"}
+    run = alone.playbook("site", "--tags", "step11", variables=mine)
+    assert run.code == 0, run.output
+    assert "resource default/theirs/word: set" in run.output
+    run = alone.playbook("site", "--tags", "step11", variables={**mine, "coco_kbs_manage": ["attestation_policy"]})
+    assert run.code != 0
+    assert "coco_kbs_manage" in run.output
+    assert hub.writes(mark) == [], "the hub's own cluster was not written to"
 
 
 def test_a_removed_spoke_loses_its_values(hub: Lab, tmp_path: Path) -> None:

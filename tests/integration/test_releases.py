@@ -33,9 +33,17 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         lab.lab("down", check=False)
 
 
+def names(lab: Lab) -> tuple[str, ...]:
+    """The Secret with the certificate and our config maps: with the TrusteeConfig of 1.2 the operator fixes their names."""
+    if lab.cluster["release"] == "1.13/1.2":
+        return tuple(f"trusteeconfig-{name}" for name in ("https-cert-secret", "kbs-config", "resource-policy", "attestation-policy-cpu",
+                                                          "rvps-reference-values"))
+    return "kbs-https-certificate", "kbs-config-cm", "resource-policy", "attestation-policy", "rvps-reference-values"
+
+
 def kbs(lab: Lab, method: str, path: str, body: str = "", headers: dict[str, str] | None = None) -> tuple[int, dict[str, Any]]:
     """A request to the KBS by its Route, verified with its authority."""
-    authority = base64.b64decode(lab.request("GET", f"/api/v1/namespaces/{NAMESPACE}/secrets/kbs-https-certificate")["data"]["ca.crt"])
+    authority = base64.b64decode(lab.request("GET", f"/api/v1/namespaces/{NAMESPACE}/secrets/{names(lab)[0]}")["data"]["ca.crt"])
     host = lab.request("GET", f"/apis/route.openshift.io/v1/namespaces/{NAMESPACE}/routes/kbs-service")["spec"]["host"]
     address, _colon, port = lab.cluster["ingress_address"].partition(":")
     connection = http.client.HTTPSConnection(host)
@@ -76,7 +84,7 @@ def test_a_token_that_carries_its_own_key_opens_nothing(lab: Lab) -> None:
 def test_what_only_this_release_needs(lab: Lab) -> None:
     release = lab.cluster["release"]
     config_maps = {item["metadata"]["name"]: item for item in lab.request("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps")["items"]}
-    ours = ("kbs-config-cm", "resource-policy", "attestation-policy", "rvps-reference-values")
+    ours = names(lab)[1:]
     migrated = "kbs.confidentialcontainers.org/migrated-from-v1.1.0"
     assert {name for name in ours if migrated in (config_maps[name]["metadata"].get("annotations") or {})} == (
         set(ours) if release == "1.13/1.2" else set())

@@ -31,6 +31,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "ca_certificate": {"type": "str"},
     "connect_to": {"type": "str"},
     "resource": {"type": "str", "default": "default/coco-verification/random"},
+    "sha256": {"type": "str"},
+    "without_hub": {"type": "bool", "default": False},
     "namespace": {"type": "str"},
     "image": {"type": "str", "default": "registry.access.redhat.com/ubi9/ubi-minimal:9.6"},
     "runtime_class": {"type": "str", "default": "kata-remote"},
@@ -50,11 +52,16 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
     cluster = Cluster.from_params(params)
     try:
         if params["mode"] == "trustee":
-            result = TrusteeProbe(cluster, params, context, pair.trustee).run()
+            result = TrusteeProbe(None if params["without_hub"] else cluster, params, context, pair.trustee).run()
         else:
-            hub = Cluster.from_params(params, "hub_") if any(
-                params.get(f"hub_{name}") for name in ("kubeconfig", "host")) else cluster
-            result = PodProbe(cluster, hub, params, context, pair).run()
+            result = PodProbe(cluster, _hub(params, cluster), params, context, pair).run()
     except (ApiFailure, UnknownKind, Unreachable) as error:
         raise explain("The verification could not be carried out", error, cluster.server) from error
     return {"changed": False, "mode": params["mode"], **result}
+
+
+def _hub(params: dict[str, Any], spoke: Cluster) -> Cluster | None:
+    """The cluster that runs Trustee: another one, the spoke itself, or none that could be asked."""
+    if params["without_hub"]:
+        return None
+    return Cluster.from_params(params, "hub_") if any(params.get(f"hub_{name}") for name in ("kubeconfig", "host")) else spoke

@@ -32,7 +32,8 @@ CONFIG = "config.openshift.io/v1"
 OLM = "operators.coreos.com/v1alpha1"
 TRUSTEE = "confidentialcontainers.org/v1alpha1"
 #: Parts of the section trustee that can be gathered alone.
-TRUSTEE_PARTS = ("trustee_certificates", "trustee_auth", "trustee_values", "trustee_deployment", "trustee_routes")
+TRUSTEE_PARTS = ("trustee_certificates", "trustee_auth", "trustee_values", "trustee_config", "trustee_deployment",
+                 "trustee_kinds", "trustee_routes")
 SECTIONS = ("version", "platform", "ingress", "topology", "cloud_conf", "operators", "trustee", "kata", "peerpods", "pods",
             "permissions")
 #: What the roles do with a cluster: (verb, group, resource, zone).
@@ -56,6 +57,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "https_certificate_secret": {"type": "str", "default": "kbs-https-certificate", "no_log": False},
     "signer_certificate_secret": {"type": "str", "default": "kbs-attestation-certificate", "no_log": False},
     "kbsconfig": {"type": "str", "default": "kbsconfig"},
+    "config_map": {"type": "str", "default": "kbs-config-cm"},
     "reference_values_config_map": {"type": "str", "default": "rvps-reference-values"},
     "verification_secret": {"type": "str", "default": "coco-verification", "no_log": False},
     **cluster_options(),
@@ -75,7 +77,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
         "topology": lambda: topology(cluster), "cloud_conf": lambda: cloud_conf(cluster),
         "operators": lambda: operators(cluster, params), "trustee": lambda: trustee(cluster, params, parts),
         "kata": lambda: kata(cluster), "peerpods": lambda: peerpods(cluster, params["osc_namespace"], adaptor),
-        "pods": lambda: pods(cluster), "permissions": lambda: permissions(cluster, params),
+        "pods": lambda: pods(cluster), "permissions": lambda: permissions(cluster, pair),
     }
     found: dict[str, Any] = {"server": cluster.server}
     try:
@@ -192,11 +194,20 @@ def trustee(cluster: Cluster, params: dict[str, Any], parts: Iterable[str]) -> d
         found |= {"https_certificate": _decoded(https, "certificate", "tls.crt"), "ca": _decoded(https, "ca.crt"),
                   "signer_certificate": _decoded(signer, "token.crt", "tls.crt")}
     if "trustee_auth" in parts:
-        found["auth_public_key"] = _decoded(get("Secret", params["auth_secret"]), "publicKey", "kbs.pem")
+        auth = get("Secret", params["auth_secret"])
+        found |= {"auth_public_key": _decoded(auth, "publicKey", "kbs.pem"),
+                  "auth_private_present": "privateKey" in ((auth or {}).get("data") or {})}
     if "trustee_values" in parts:
         values = get("ConfigMap", params["reference_values_config_map"])
         found |= {"reference_values": (values or {}).get("data"),
                   "verification_present": get("Secret", params["verification_secret"]) is not None}
+    if "trustee_config" in parts:
+        found["config"] = (get("ConfigMap", params["config_map"]) or {}).get("data")
+    if "trustee_kinds" in parts:
+        found["kinds"] = [
+            {"kind": kind, "name": item["metadata"]["name"],
+             "generated": any(owner.get("kind") == "TrusteeConfig" for owner in item["metadata"].get("ownerReferences") or [])}
+            for kind in ("KbsConfig", "TrusteeConfig") for item in cluster.list(TRUSTEE, kind, namespace)]
     if "trustee_deployment" in parts:
         kbsconfig = get("KbsConfig", params["kbsconfig"], TRUSTEE) or {}
         pods = cluster.list("v1", "Pod", namespace, labels="app=kbs")
@@ -246,7 +257,11 @@ def pods(cluster: Cluster) -> dict[str, Any]:
     return {"kata_pods": kata_pods(cluster.list("v1", "Pod"))}
 
 
-def permissions(cluster: Cluster, params: dict[str, Any]) -> dict[str, Any]:
+def permissions(cluster: Cluster, pair: releases.Pair | None) -> dict[str, Any]:
+    needed = [*NEEDED]
+    if pair and pair.trustee.default_cr == "TrusteeConfig":
+        needed.append(("patch", "confidentialcontainers.org", "trusteeconfigs", "hub"))
+
     def missing(need: tuple[str, str, str, str]) -> dict[str, str] | None:
         verb, group, resource, zone = need
         if cluster.allowed(verb, group, resource):
@@ -254,4 +269,4 @@ def permissions(cluster: Cluster, params: dict[str, Any]) -> dict[str, Any]:
         return {"verb": verb, "group": group, "resource": resource, "zone": zone}
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        return {"permissions": {"missing": [item for item in pool.map(missing, NEEDED) if item]}}
+        return {"permissions": {"missing": [item for item in pool.map(missing, needed) if item]}}

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
-from ansible_collections.confidential.containers.plugins.module_utils import preflight, releases
+from ansible_collections.confidential.containers.plugins.module_utils import administration, preflight, releases
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
@@ -23,6 +24,7 @@ SPEC_KWARGS: dict[str, Any] = {}
 def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
     """Judge; fail with every error at once, report warnings."""
     found = preflight.judge(releases.parse(params["release"]), params["zones"], params["cluster"], params["choices"])
+    found += _existing(params["choices"])
     errors = [finding for finding in found if finding["severity"] == "error"]
     for finding in found:
         if finding["severity"] == "warning":
@@ -31,3 +33,12 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
         raise CocoError(f"The cluster is not ready for release {params['release']}", "; ".join(e["message"] for e in errors),
                         " ".join(dict.fromkeys(e["hint"] for e in errors)), findings=found)
     return {"changed": False, "findings": found}
+
+
+def _existing(choices: dict[str, Any]) -> list[administration.Finding]:
+    """Of a Trustee that others run: its URL and its certificate authority."""
+    if not choices.get("kbs_url"):
+        return []
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return [*administration.check_url(choices["kbs_url"], bool(choices.get("kbs_insecure_http"))),
+            *administration.check_authority(choices.get("kbs_ca_certificate") or "", now)]

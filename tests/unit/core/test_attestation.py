@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -143,3 +145,54 @@ def test_the_script_of_the_probe(tmp_path: Path, served: str | None, expected: s
     assert done.returncode == code
     assert done.stdout == b"", "the secret is never printed"
     assert code == 0 or code in attestation.EXITS
+
+
+def told(tmp_path: Path, token: str, resource: bool) -> int:
+    """How the script of a tampered pod ends, with a curl that answers as told."""
+    (tmp_path / "token.json").write_text(token)
+    curl = tmp_path / "curl"
+    curl.write_text(f"""#!/bin/sh
+for last; do :; done
+case "$last" in
+  */aa/token*) [ -s {tmp_path}/token.json ] && cp {tmp_path}/token.json {tmp_path}/token ;;
+  *) {'true' if resource else 'false'} ;;
+esac
+""")
+    curl.chmod(0o755)
+    text = attestation.refusal_script("default/a/b").replace("/tmp/", f"{tmp_path}/").replace("sleep 1", "true")
+    return subprocess.run(["sh", "-c", text], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=False, timeout=20).returncode
+
+
+def guest_token(*statuses: str) -> str:
+    submods = {f"part{number}": {"ear.status": status, "odd": "ÿ??>>"} for number, status in enumerate(statuses)}
+    parts = [base64.urlsafe_b64encode(json.dumps(part, separators=(",", ":"), ensure_ascii=False).encode()).rstrip(b"=").decode()
+             for part in ({"alg": "ES256"}, {"exp": 1, "submods": submods})]
+    return json.dumps({"token": ".".join([*parts, "c2ln"]), "tee_keypair": "-----BEGIN EC PRIVATE KEY-----"}, separators=(",", ":"))
+
+
+@pytest.mark.parametrize(("token", "resource", "code"), [
+    (guest_token("contraindicated"), False, 31), (guest_token("warning"), False, 31),
+    (guest_token("affirming", "contraindicated"), False, 31),
+    (guest_token("affirming"), False, 32), (guest_token("contraindicated"), True, 0), (guest_token("affirming"), True, 0),
+    (guest_token(), False, 33), ("", False, 33), ("[AA] [ERROR]: no", False, 33),
+])
+def test_what_a_tampered_pod_tells(tmp_path: Path, token: str, resource: bool, code: int) -> None:
+    assert told(tmp_path, token, resource) == code
+
+
+def test_opened_initdata() -> None:
+    toml = b"""algorithm = "sha256"
+version = "0.1.0"
+
+[data]
+"cdh.toml" = '''
+[image]
+image_security_policy_uri = "kbs:///default/security-policy/signed"
+'''
+"""
+    changed = attestation.opened_initdata(toml)
+    inner = tomllib.loads(tomllib.loads(changed.decode())["data"]["cdh.toml"])["image"]
+    assert list(inner) == ["image_security_policy"]
+    assert json.loads(inner["image_security_policy"]) == {"default": [{"type": "insecureAcceptAnything"}], "transports": {}}
+    with pytest.raises(CocoError, match="image_security_policy_uri"):
+        attestation.opened_initdata(b'algorithm = "sha256"\nversion = "0.1.0"\n\n[data]\n')

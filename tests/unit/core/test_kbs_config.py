@@ -152,3 +152,17 @@ def test_options_reach_the_file() -> None:
     assert table["attestation_token"]["trusted_certs_paths"] == ["/d"]
     assert (table["admin"]["auth_public_key"], table["attestation_service"]["timeout"]) == ("/e", 9)
     assert load("0.3", signer_key="/c")["attestation_service"]["attestation_token_broker"]["signer"]["key_path"] == "/c"
+
+
+def test_the_operators_tls_settings_are_kept() -> None:
+    """operators.md 2.3: the operator of 1.2 merges only TLS settings into the kbs-config of a TrusteeConfig."""
+    release = TRUSTEE["1.2"]
+    (key, ours), = kbs_config.config_map_data(release).items()
+    theirs = "# in the operator's order\n" + ours.replace("worker_count = 4\n", 'worker_count = 4\ntls_profile = "intermediate"\n')
+    assert kbs_config.config_map_data(release, None, {key: theirs}) == {key: theirs}, "it means the same: not a byte changes"
+    for changed in (theirs.replace("insecure_header_jwk = false", "insecure_header_jwk = true"), theirs + '\n[foreign]\nx = 1\n'):
+        assert changed != theirs
+        wanted = tomllib.loads(kbs_config.config_map_data(release, None, {key: changed})[key])
+        assert wanted == tomllib.loads(theirs), "ours, with the settings"
+    for nothing in ({}, {key: ""}, {key: "no = toml = at all"}, {key: "http_server = 1"}, {key: ours}):
+        assert kbs_config.config_map_data(release, None, nothing) == {key: ours}

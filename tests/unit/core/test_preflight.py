@@ -128,6 +128,35 @@ def test_selector_that_matches_no_node() -> None:
     assert codes({"kataconfig": KATA}, selector=selector) == []
 
 
+def kinds(*given: tuple[str, str]) -> dict[str, Any]:
+    generated = {"trusteeconfig-kbs-config"}
+    return {"trustee": {"kinds": [{"kind": kind, "name": name, "generated": name in generated} for kind, name in given]}}
+
+
+@pytest.mark.parametrize(("release", "kind", "held", "code"), [
+    ("1.11/1.0", "auto", [], []), ("1.11/1.0", "TrusteeConfig", [], []), ("1.13/1.2", "KbsConfig", [], []),
+    ("1.10/0.4", "TrusteeConfig", [], ["trustee-kind"]), ("1.11/1.0", "Kbsconfig", [], ["trustee-kind"]),
+    ("1.11/1.0", "auto", [("KbsConfig", "kbsconfig")], []), ("1.11/1.0", "auto", [("KbsConfig", "another")], []),
+    ("1.13/1.2", "auto", [("KbsConfig", "trusteeconfig-kbs-config"), ("TrusteeConfig", "trusteeconfig")], []),
+    ("1.13/1.2", "auto", [("KbsConfig", "kbsconfig")], ["trustee-kind"]),
+    ("1.13/1.2", "KbsConfig", [("KbsConfig", "trusteeconfig-kbs-config"), ("TrusteeConfig", "trusteeconfig")], ["trustee-kind"]),
+    ("1.13/1.2", "auto", [("TrusteeConfig", "another")], ["trustee-name"]),
+])
+def test_kind_of_trustee(release: str, kind: str, held: list[tuple[str, str]], code: list[str]) -> None:
+    found = codes({**kinds(*held), "openshift_version": "4.20.30"}, zones=("hub",), release=release, trustee_kind=kind)
+    assert found == code
+
+
+def test_profile_of_a_trusteeconfig() -> None:
+    options: dict[str, Any] = {"zones": ("hub",), "release": "1.13/1.2"}
+    assert codes(trustee_profile="Restricted", severity="warning", **options) == []
+    assert codes(trustee_profile="Permissive", severity="warning", **options) == ["permissive"]
+    assert codes(trustee_profile="Permissive", trustee_kind="KbsConfig", severity="warning", **options) == []
+    assert codes(trustee_profile="Restricted", route_termination="edge", **options) == ["restricted-edge"]
+    assert codes(trustee_profile="Permissive", route_termination="edge", **options) == []
+    assert codes(trustee_kind="KbsConfig", route_termination="edge", **options) == []
+
+
 def test_edge_route() -> None:
     assert codes(route_termination="edge", severity="warning") == ["plain-http"]
     assert codes(route_termination="edge", zones=("spoke",), severity="warning") == []

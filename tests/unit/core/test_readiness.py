@@ -268,6 +268,25 @@ def test_kbsconfig_follows_its_deployment() -> None:
     assert verdict(stale, None, {"Deployment/trustee-deployment": late})[0] is False, "isReady is not believed"
 
 
+def test_kbsconfig_is_ready_when_its_secrets_are_mounted() -> None:
+    """The operator's pass comes after the change; until then the deployment of before is still well."""
+    given = obj("KbsConfig", spec={"kbsSecretResources": ["mine", "coco-verification"]})
+    related = {"Deployment/trustee-deployment": copy.deepcopy(DEPLOYED)}
+    pod = related["Deployment/trustee-deployment"].setdefault("spec", {}).setdefault("template", {}).setdefault("spec", {})
+    pod["volumes"] = [{"name": "mine", "secret": {"secretName": "mine"}}, {"name": "x", "emptyDir": {}}]
+    assert verdict(given, None, related) == (False, False, "NotMounted")
+    pod["volumes"].append({"name": "v", "secret": {"secretName": "coco-verification"}})
+    assert verdict(given, None, related)[:2] == (True, False)
+
+
+def test_trusteeconfig_has_made_its_kbsconfig() -> None:
+    """operators.md 2.2: 1.0 says isReady too early; the KbsConfig is awaited by itself."""
+    assert verdict(obj("TrusteeConfig")) == (False, False, "NoKbsConfig")
+    assert verdict(obj("TrusteeConfig", {"isReady": True}))[0] is False
+    made = {"isReady": False, "kbsConfigRef": {"name": "trusteeconfig-kbs-config"}, "statusDescription": "in progress"}
+    assert verdict(obj("TrusteeConfig", made)) == (True, False, "in progress")
+
+
 def test_endpoints() -> None:
     assert verdict(obj("Endpoints"))[0] is False
     assert ready({"kind": "Endpoints", "subsets": [{"notReadyAddresses": [{"ip": "10.0.0.1"}]}]})["ready"] is False

@@ -90,9 +90,12 @@ TRUSTEE_CELLS: dict[str, tuple[Any, ...]] = {
     "submodule": row("", "cpu", "cpu", "cpu0", "cpu0", "cpu0"),  # T 5.1
     "token_type": row("Simple", *["Ear"] * 5),  # D 1.3
     "admin": row(*["public_key"] * 4, "type", "authorization_mode"),  # T 2.1
+    "resource_policy_readable": row(False, True, True, True, True, False),  # T 1.1, V 1.8, V03 4
+    "reference_api": row("", "", "", "map", "item", "item"),  # T 1.1, V 1.9, V03 15
     "signer_fields": row(False, False, False, True, True, True),  # T 4.1
     "crs": row(*[("KbsConfig",)] * 3, *[("KbsConfig", "TrusteeConfig")] * 3),  # D 1.3
     "default_cr": row(*["KbsConfig"] * 5, "TrusteeConfig"),  # design.md
+    "sample_secret": row("", "", "", "kbsres1", "kbsres1", "attestation-status"),  # T 4.6
     "insecure_token_key": row(*["insecure_key"] * 5, "insecure_header_jwk"),  # T 0
     "expiry_enforced": row(True, True, True, True, False, False),  # D 6.5
     "reference_values_required": row(True, True, True, True, True, False),  # T 4.1

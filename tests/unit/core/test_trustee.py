@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.confidential.containers.plugins.module_utils.trustee import changed_at, references, stale_pods
+import pytest
+
+from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
+from ansible_collections.confidential.containers.plugins.module_utils.releases import TRUSTEE_RELEASES
+from ansible_collections.confidential.containers.plugins.module_utils.trustee import (
+    changed_at,
+    object_names,
+    references,
+    stale_pods,
+)
 
 SPEC = {"kbsConfigMapName": "kbs-config-cm", "kbsRvpsRefValuesConfigMapName": "rvps", "kbsAuthSecretName": "auth",
         "kbsSecretResources": ["b", "a"], "kbsHttpsKeySecretName": None}
@@ -17,6 +26,41 @@ def meta(name: str, time: str, field: str = "f:data") -> dict[str, Any]:
 
 def pod(made: str, **more: Any) -> dict[str, Any]:
     return {"metadata": {"name": "kbs-1", "creationTimestamp": made, **more}}
+
+
+#: reference/trustee.md 4.6: what the operator makes for a TrusteeConfig N, by the field of KbsConfig that names it.
+GENERATED = {
+    "kbsconfig": "N-kbs-config", "config_map": "N-kbs-config", "auth_secret": "N-auth-secret",
+    "reference_values": "N-rvps-reference-values", "resource_policy": "N-resource-policy", "https_key": "N-https-key-secret",
+    "https_certificate": "N-https-cert-secret", "signer_key": "N-attestation-key-secret",
+    "signer_certificate": "N-attestation-cert-secret",
+}
+
+
+@pytest.mark.parametrize(("release", "policy", "sample"), [
+    ("1.0", "N-attestation-policy", "kbsres1"), ("1.1", "N-attestation-policy-cpu", "kbsres1"),
+    ("1.2", "N-attestation-policy-cpu", "attestation-status")])
+def test_names_with_trusteeconfig(release: str, policy: str, sample: str) -> None:
+    names = object_names(TRUSTEE_RELEASES[release], "TrusteeConfig")
+    own = {"kind": "TrusteeConfig", "sample_secret": sample, "trusteeconfig": "trusteeconfig", "https_tls": "trusteeconfig-https-tls",
+           "signer_tls": "trusteeconfig-attestation-tls"}
+    wanted = {**GENERATED, "attestation_policy": policy}
+    assert names == {**{key: name.replace("N-", "trusteeconfig-") for key, name in wanted.items()}, **own}
+
+
+@pytest.mark.parametrize(("release", "chosen", "kind"), [
+    ("0.3", "auto", "KbsConfig"), ("1.1", "auto", "KbsConfig"), ("1.2", "auto", "TrusteeConfig"), ("1.2", "KbsConfig", "KbsConfig")])
+def test_kind(release: str, chosen: str, kind: str) -> None:
+    names = object_names(TRUSTEE_RELEASES[release], chosen)
+    assert names["kind"] == kind
+    assert (names["config_map"] == "kbs-config-cm") is (kind == "KbsConfig")
+
+
+@pytest.mark.parametrize(("release", "chosen", "said"), [
+    ("0.4", "TrusteeConfig", "its operator has KbsConfig only"), ("1.2", "trusteeconfig", "is unknown")])
+def test_kind_that_is_not_there(release: str, chosen: str, said: str) -> None:
+    with pytest.raises(CocoError, match=said):
+        object_names(TRUSTEE_RELEASES[release], chosen)
 
 
 def test_references() -> None:

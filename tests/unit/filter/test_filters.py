@@ -30,7 +30,7 @@ def call(name: str, *arguments: Any) -> Any:
 
 def test_there_are_filters() -> None:
     assert NAMES == ["attestation_policy", "image_policies", "kata_agent_policy", "kbs_config", "release",
-                     "resource_policy", "throwaway_ssh_key"]
+                     "resource_policy", "throwaway_ssh_key", "trustee_objects"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,6 +69,18 @@ def test_kbs_config(pair: str) -> None:
     (plain,) = call("kbs_config", pair, {"insecure_http": True}).values()
     assert "https-key" not in plain or "token.key" in plain, "no server key in plain HTTP (0.3, 0.4 keep the signer there)"
     assert plain != text
+
+
+@pytest.mark.parametrize("pair", releases.PAIRS)
+def test_trustee_objects(pair: str) -> None:
+    trustee = releases.parse(pair).trustee
+    assert call("trustee_objects", pair)["kind"] == trustee.default_cr
+    assert call("trustee_objects", pair, "KbsConfig")["config_map"] == "kbs-config-cm"
+    if "TrusteeConfig" in trustee.crs:
+        assert call("trustee_objects", pair, "TrusteeConfig")["config_map"] == "trusteeconfig-kbs-config"
+    else:
+        with pytest.raises(AnsibleFilterError, match="cannot be deployed as TrusteeConfig"):
+            call("trustee_objects", pair, "TrusteeConfig")
 
 
 @pytest.mark.parametrize("pair", releases.PAIRS[1:])

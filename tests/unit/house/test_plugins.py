@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.confidential.containers.plugins.module_utils.arguments import azure_options, cluster_options
+
 ROOT = Path(__file__).parents[3]
 PLUGINS = ROOT / "plugins"
 OWN = "ansible_collections.confidential.containers.plugins"
@@ -76,7 +78,8 @@ def test_action_groups_are_complete() -> None:
     """Whatever takes a cluster connection is in the group, nothing else, in order."""
     connected = [name for name in MODULES if {"kubeconfig", "context", "host", "api_key", "ca_cert", "validate_certs"} <=
                  set(work(name).ARGUMENT_SPEC)]
-    assert RUNTIME["action_groups"] == {"cluster": connected}
+    azure = [name for name in MODULES if set(azure_options()) <= set(work(name).ARGUMENT_SPEC)]
+    assert RUNTIME["action_groups"] == {"azure": azure, "cluster": connected}
     assert not [name for name in MODULES if "kubeconfig" in work(name).ARGUMENT_SPEC and name not in connected]
 
 
@@ -84,14 +87,15 @@ def test_action_groups_are_complete() -> None:
 def test_the_connection_is_documented_once(name: str) -> None:
     fragments = documentation(name).get("extends_documentation_fragment") or []
     fragments = [fragments] if isinstance(fragments, str) else fragments
-    assert ("confidential.containers.cluster" in fragments) is (name in RUNTIME["action_groups"]["cluster"])
+    for group in ("azure", "cluster"):
+        assert (f"confidential.containers.{group}" in fragments) is (name in RUNTIME["action_groups"][group])
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_documented_options_are_those_of_the_function(name: str) -> None:
     spec, documented = work(name).ARGUMENT_SPEC, documentation(name)["options"]
-    shared = set(importlib.import_module(f"{OWN}.module_utils.arguments").cluster_options())
-    assert set(documented) == set(spec) - (shared if name in RUNTIME["action_groups"]["cluster"] else set())
+    shared = {"cluster": cluster_options(), "azure": azure_options()}
+    assert set(documented) == set(spec).difference(*(shared[group] for group in shared if name in RUNTIME["action_groups"][group]))
     for option, described in documented.items():
         for key in ("type", "default", "choices", "required", "elements"):
             expected = spec[option].get(key) or (None if key != "default" else spec[option].get("default"))

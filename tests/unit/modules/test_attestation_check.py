@@ -460,3 +460,83 @@ def test_hub_and_spoke_are_two_clusters(api: FakeApi, prove: Any) -> None:
         assert prove(kubeconfig=spoke.kubeconfig(), hub_kubeconfig=api.kubeconfig())["verdict"] == "attested"
         assert len(world_of_spoke) == 2
     assert not api.writes()
+
+
+# Pods, where the KBS is run by others ---------------------------------------------------------------------------------
+
+def ended(code: int) -> Object:
+    state = {"terminated": {"exitCode": code}}
+    return {"phase": "Failed" if code else "Succeeded", "containerStatuses": [{"name": "probe", "state": state}]}
+
+
+def foreign(api: FakeApi, tampered: Object) -> list[Object]:
+    """Runs probe pods; what the tampered one says of itself. The pods as they come."""
+    seen: list[Object] = []
+
+    def react(event: str, pod: Object) -> None:
+        if event == "ADDED" and pod["kind"] == "Namespace":
+            api.put(obj("v1", "ServiceAccount", "default", pod["metadata"]["name"]))
+        role = (pod["metadata"].get("labels") or {}).get(probe_pods.LABEL)
+        if event == "ADDED" and role:
+            seen.append(pod)
+            api.put({**pod, "status": {"phase": "Succeeded"} if role == "attested" else tampered})
+
+    api.reactors.append(react)
+    return seen
+
+
+def test_the_proof_without_a_hub(api: FakeApi, prove: Any) -> None:
+    """Only the spoke is asked; the tampered document lets the container start, and the container tells."""
+    api.delete(("v1", "secrets", TRUSTEE, "coco-verification"))
+    seen = foreign(api, ended(31))
+    result = prove(without_hub=True, sha256="AB" * 32, resource="default/given/one")
+    assert result["verdict"] == "attested"
+    attested, tampered = seen
+    assert attested["spec"]["containers"][0]["env"] == [{"name": "EXPECTED_SHA256", "value": "ab" * 32}]
+    toml, _encoding = initdata.decode(next(iter(tampered["metadata"]["annotations"].values())))
+    assert b"insecureAcceptAnything" in toml
+    assert b"kbs:///" not in toml
+    script = tampered["spec"]["containers"][0]["command"][2]
+    assert "/aa/token" in script
+    assert "/cdh/resource/default/given/one" in script
+    assert not [r for r in api.requests if f"/namespaces/{TRUSTEE}/" in r.path], "no Trustee of this cluster is looked at"
+    assert probes(api) == []
+
+
+@pytest.mark.parametrize(("code", "text", "severity"), [
+    (0, "got the secret: initdata is not enforced", "critical"), (32, "affirming: initdata is not measured", "critical"),
+    (33, "got no token of the KBS, so nothing is proven", "error"), (2, "the container ended with 2", "error"),
+])
+def test_what_the_tampered_pod_tells(api: FakeApi, prove: Any, code: int, text: str, severity: str) -> None:
+    foreign(api, ended(code))
+    with pytest.raises(CocoError, match=f"The refusal of a tampered pod is not proven · .*{text}") as raised:
+        prove(without_hub=True, sha256="ab" * 32)
+    assert raised.value.details["checks"][-1]["severity"] == severity
+    assert probes(api) == []
+
+
+def test_a_tampered_pod_that_does_not_run_proves_nothing(api: FakeApi, prove: Any) -> None:
+    foreign(api, {"phase": "Pending"})
+    with pytest.raises(CocoError, match="the tampered pod did not run, so nothing is proven"):
+        prove(without_hub=True, sha256="ab" * 32, timeout=1)
+
+
+def test_without_a_hub_the_digest_must_be_told(api: FakeApi, prove: Any) -> None:
+    with pytest.raises(CocoError, match="coco_verification_sha256"):
+        prove(without_hub=True)
+    assert not api.writes()
+
+
+def test_a_kbs_of_others_from_outside(api: FakeApi, check: Any, kbs: FakeKbs) -> None:
+    """No cluster is asked; what is wrong is the owner's to mend."""
+    for name in ("config", "attestation", "resource", "rvps-reference-values"):
+        api.delete(("v1", "configmaps", TRUSTEE, name))
+    assert check(without_hub=True)["verdict"] == "healthy"
+    assert not [r for r in api.requests if TRUSTEE in r.path]
+    kbs.answers["GET /kbs/v0/resource-policy"] = (200, {})
+    with pytest.raises(CocoError, match="Tell the KBS's owner") as raised:
+        check(without_hub=True)
+    assert raised.value.details["verdict"] == "insecure"
+    assert "step" not in str(raised.value.todo)
+    with pytest.raises(CocoError, match="coco_kbs_connect_to"):
+        check(without_hub=True, connect_to=None)

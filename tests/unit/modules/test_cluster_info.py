@@ -125,6 +125,31 @@ def test_trustee_shows_public_halves_only(api: FakeApi, call: Any) -> None:
     assert "very-private" not in json.dumps(found)
 
 
+def test_how_trustee_is_deployed(api: FakeApi, call: Any) -> None:
+    coco = "confidentialcontainers.org/v1alpha1"
+    assert cluster(call, "trustee_kinds")["trustee"] == {"kinds": []}
+    api.put(obj(coco, "TrusteeConfig", "trusteeconfig", TRUSTEE))
+    api.put(obj(coco, "KbsConfig", "trusteeconfig-kbs-config", TRUSTEE, meta={"ownerReferences": [
+        {"apiVersion": coco, "kind": "TrusteeConfig", "name": "trusteeconfig", "uid": "1"}]}))
+    api.put(obj(coco, "KbsConfig", "kbsconfig", TRUSTEE))
+    found = sorted((item["kind"], item["name"], item["generated"]) for item in cluster(call, "trustee_kinds")["trustee"]["kinds"])
+    assert found == [("KbsConfig", "kbsconfig", False), ("KbsConfig", "trusteeconfig-kbs-config", True),
+                     ("TrusteeConfig", "trusteeconfig", False)]
+
+
+def test_a_private_half_is_seen_and_not_shown(api: FakeApi, call: Any) -> None:
+    api.put(secret("kbs-auth-public-key", publicKey=PEM))
+    assert cluster(call, "trustee_auth")["trustee"] == {"auth_public_key": PEM, "auth_private_present": False}
+    api.put(secret("kbs-auth-public-key", publicKey=PEM, privateKey=PRIVATE))
+    assert cluster(call, "trustee_auth")["trustee"] == {"auth_public_key": PEM, "auth_private_present": True}
+
+
+def test_configuration_in_the_cluster(api: FakeApi, call: Any) -> None:
+    assert cluster(call, "trustee_config")["trustee"] == {"config": None}
+    api.put(obj("v1", "ConfigMap", "kbs-config-cm", TRUSTEE, data={"kbs-config.toml": "x = 1"}))
+    assert cluster(call, "trustee_config")["trustee"] == {"config": {"kbs-config.toml": "x = 1"}}
+
+
 def test_pods_older_than_what_they_read(api: FakeApi, call: Any) -> None:
     api.put(obj("confidentialcontainers.org/v1alpha1", "KbsConfig", "kbsconfig", TRUSTEE, spec={"kbsConfigMapName": "kbs-config"}))
     api.put(obj("v1", "Pod", "kbs-1", TRUSTEE, meta={"labels": {"app": "kbs"}, "creationTimestamp": "2026-01-01T00:00:00Z"}))
@@ -162,6 +187,13 @@ def test_missing_permissions_are_named(api: FakeApi, call: Any) -> None:
     assert cluster(call, "permissions")["permissions"]["missing"] == [
         {"verb": "patch", "group": "route.openshift.io", "resource": "routes", "zone": "hub"},
         {"verb": "delete", "group": "kataconfiguration.openshift.io", "resource": "kataconfigs", "zone": "spoke"}]
+
+
+@pytest.mark.parametrize(("release", "missing"), [("1.12/1.1", []), ("1.13/1.2", ["trusteeconfigs"])])
+def test_trusteeconfigs_matter_where_they_are_the_default(api: FakeApi, call: Any, release: str, missing: list[str]) -> None:
+    api.forbidden.add(("patch", "trusteeconfigs"))
+    found = cluster(call, "permissions", release=release)["permissions"]["missing"]
+    assert [item["resource"] for item in found] == missing
 
 
 def test_what_may_not_be_read(api: FakeApi, call: Any) -> None:

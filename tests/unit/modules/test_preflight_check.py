@@ -66,3 +66,20 @@ def test_the_floor_of_a_release(call: Any, version: str, good: bool) -> None:
 def test_an_unknown_release(call: Any) -> None:
     with pytest.raises(CocoError, match=r"1\.13/1\.2"):
         call("preflight_check", release="1.11", zones=["hub"], cluster=GOOD)
+
+
+@pytest.mark.parametrize(("choice", "said"), [
+    ({"kbs_url": "http://kbs.example.com"}, "the URL of the KBS is http"), ({"kbs_url": "kbs.example.com"}, "the URL of the KBS is 'kbs"),
+    ({"kbs_url": "https://kbs.example.com/kbs/v0"}, "more than scheme, host and port"),
+    ({"kbs_url": "https://kbs.example.com", "kbs_ca_certificate": "text"}, "no PEM certificate"),
+])
+def test_a_trustee_of_others(call: Any, choice: dict[str, Any], said: str) -> None:
+    with pytest.raises(CocoError, match=said):
+        call("preflight_check", release="1.11/1.0", zones=["spoke"], cluster=GOOD, choices={**CHOICES, **choice})
+
+
+def test_http_is_a_warning_where_it_was_chosen(call: Any, lines: Any) -> None:
+    chosen = {**CHOICES, "kbs_url": "http://kbs.example.com", "kbs_insecure_http": True}
+    result = call("preflight_check", release="1.11/1.0", zones=["spoke"], cluster=GOOD, choices=chosen)
+    assert [finding["code"] for finding in result["findings"]] == ["kbs-http"]
+    assert len(lines.warnings) == 1

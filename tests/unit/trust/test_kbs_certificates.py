@@ -54,6 +54,21 @@ def test_killed_before_the_secret_was_written(tmp_path: Path) -> None:
     assert (again["signer_certificate"], again["signer_key"]) == (first["signer_certificate"], first["signer_key"])
 
 
+def test_certificate_that_an_operator_copied_without_its_authority(tmp_path: Path) -> None:
+    """trustee.md 4.6: what a TrusteeConfig's operator makes of our TLS Secret holds the certificate alone."""
+    first = run(tmp_path)
+    copied = {**held(first), "cluster_ca": ""}
+    again = run(tmp_path, **copied)
+    assert not again["changed"]
+    assert again["certificate_write"]
+    assert (again["certificate"], again["private_key"]) == (first["certificate"], first["private_key"])
+    assert again["ca_certificate"] == first["ca_certificate"]
+    (tmp_path / "hub" / "kbs-tls.key").unlink()
+    kept = run(tmp_path, **copied)
+    assert not kept["changed"]
+    assert not kept["certificate_write"], "without its key it is kept as it is"
+
+
 def test_check_mode_gives_public_halves_only(tmp_path: Path) -> None:
     result = run(tmp_path, check=True)
     assert list(tmp_path.iterdir()) == []
