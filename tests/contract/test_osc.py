@@ -119,6 +119,12 @@ def first(events: list[Event], kind: str) -> int:
     return next(event.at for event in events if event.kind == kind)
 
 
+def completed(events: list[Event]) -> int:
+    """When a Job was first Complete. Its object goes later than asked: deletion that orphans is the garbage collector's."""
+    return next(event.at for event in events
+                if ("Complete", "True") in [(c["type"], c["status"]) for c in event.value.get("status", {}).get("conditions", [])])
+
+
 def conditions(events: list[Event]) -> list[Condition]:
     """The conditions one after the other, without repetitions."""
     found: list[Condition] = []
@@ -305,7 +311,7 @@ def test_install_order(installation: dict[str, list[Event]]) -> None:
     order = [("finalizer", next(event.at for event in installation[KATACONFIG] if with_finalizer(event))),
              ("extension", came(EXTENSION)), ("label", min(labelled)), ("pool", came(POOL)), ("kata", came(f"{CLASSES}/kata")),
              ("scc", came(SCC_NAME)), ("monitor", came(MONITOR)), ("pull secret", came(f"{CORE}/secrets/auth-json-secret")),
-             ("job", came(CREATE_JOB)), ("job gone", first(installation[CREATE_JOB], "DELETED")), ("caa", came(CAA)),
+             ("job", came(CREATE_JOB)), ("job done", completed(installation[CREATE_JOB])), ("caa", came(CAA)),
              ("webhook", came(WEBHOOK)), ("service", came(SERVICE)), ("mutating", came(MUTATING)),
              ("kata-remote", came(f"{CLASSES}/kata-remote"))]
     assert order == sorted(order, key=lambda item: item[1])
@@ -324,6 +330,7 @@ def test_image_job(osc: Lab, installation: dict[str, list[Event]]) -> None:
     sources = {next(iter(source.values()))["name"]: next(iter(source.values())).get("optional", False) for source in container["envFrom"]}
     assert sources["peer-pods-secret"] is False
     assert sources["peer-pods-image-creation-secret"] is sources["peer-pods-cm"] is sources["azure-podvm-image-cm"] is True
+    until(lambda: osc.request("GET", CREATE_JOB) is None)
     [pod] = osc.request("GET", f"{CORE}/pods?labelSelector=job-name=osc-podvm-image-creation")["items"]
     assert pod["status"]["phase"] == "Succeeded"
     assert not pod["metadata"].get("ownerReferences")
@@ -404,3 +411,97 @@ def test_monitor(osc: Lab, settled: dict[str, Any]) -> None:
     assert container["securityContext"]["seLinuxOptions"]["type"] == "osc_monitor.process"
     source = osc.request("GET", "/api/v1/namespaces/openshift-config/secrets/pull-secret")["data"][".dockerconfigjson"]
     assert source in osc.request("GET", f"{CORE}/secrets/auth-json-secret")["data"].values()
+
+
+def pod_of(lab: Lab, name: str) -> str:
+    """A Pending pod of RuntimeClass ``kata`` that nobody schedules; its path."""
+    pods = "/api/v1/namespaces/default/pods"
+    lab.request("POST", pods, {"metadata": {"name": name}, "spec": {
+        "runtimeClassName": "kata", "schedulerName": "nobody", "automountServiceAccountToken": False,
+        "containers": [{"name": "main", "image": "registry.access.redhat.com/ubi9/ubi"}]}})
+    return f"{pods}/{name}"
+
+
+def test_blocked(osc: Lab, settled: dict[str, Any]) -> None:
+    """Pods of its RuntimeClasses block the deletion in every phase, Completed too (operators.md 3.3, 3.4).
+
+    A RuntimeClass of 1.11 and later waits only for those that may still run (3.6). Nothing is taken down meanwhile.
+    """
+    pod = pod_of(osc, "contract-kata")
+    osc.request("DELETE", f"{CLASSES}/kata")
+    assert CLASS_FINALIZER in osc.request("GET", f"{CLASSES}/kata")["metadata"]["finalizers"]
+    osc.request("DELETE", KATACONFIG)
+    until(lambda: condition(osc.request("GET", KATACONFIG)) == blocked("kata"))
+    assert osc.request("GET", f"{CLASSES}/kata")
+
+    osc.request("PATCH", f"{pod}/status", {"status": {"phase": "Succeeded"}})
+    until(lambda: osc.request("GET", f"{CLASSES}/kata") is None)
+    found = osc.request("GET", KATACONFIG)
+    assert (condition(found), found["metadata"]["finalizers"]) == (blocked("kata"), [FINALIZER])
+    assert found["metadata"]["deletionTimestamp"]
+    assert osc.request("GET", f"{NODES}?labelSelector={KATA_OC}")["items"]
+    for path in (EXTENSION, POOL, MONITOR, CAA, WEBHOOK, MUTATING):
+        assert osc.request("GET", path), path
+    osc.request("DELETE", f"{pod}?gracePeriodSeconds=0")
+
+
+@pytest.fixture(scope="module")
+def removal(osc: Lab, start: str, installation: dict[str, list[Event]]) -> dict[str, list[Event]]:
+    """What happened until the KataConfig was gone, from its settled state on."""
+    since = str(installation[KATACONFIG][-1].at)
+    if not osc.request("GET", KATACONFIG)["metadata"].get("deletionTimestamp"):
+        osc.request("DELETE", KATACONFIG)
+    until(lambda: osc.request("GET", KATACONFIG) is None, 90)
+    return history(osc, since, *installation, DELETE_JOB)
+
+
+def test_removal_conditions(removal: dict[str, list[Event]]) -> None:
+    """Blocked, uninstalling, image deletion; nothing else but what 3.3 lists of it."""
+    found = conditions(removal[KATACONFIG])
+    assert in_order([UNINSTALLING, DELETING], found), found
+    assert set(found) <= {SETTLED, blocked("kata"), UNINSTALLING, DELETING, DELETED}, found
+
+
+def test_removal_order(removal: dict[str, list[Event]]) -> None:
+    """Node label, MachineConfig, pool, monitor, CAA, webhook, image job, SCC, finalizer (operators.md 3.6)."""
+    def went(path: str) -> int:
+        return first(removal[path], "DELETED")
+    unlabelled = [event.at for path, events in removal.items() if path.startswith(NODES)
+                  for event in events if KATA_OC not in event.value["metadata"]["labels"]]
+    order = [("label", min(unlabelled)), ("extension", went(EXTENSION)), ("pool", went(POOL)), ("monitor", went(MONITOR)),
+             ("caa", went(CAA)), ("webhook", went(WEBHOOK)), ("service", went(SERVICE)),
+             ("mutating", went(MUTATING)), ("job", first(removal[DELETE_JOB], "ADDED")), ("job done", completed(removal[DELETE_JOB])),
+             ("scc", went(SCC_NAME)), ("kataconfig", went(KATACONFIG))]
+    assert order == sorted(order, key=lambda item: item[1])
+    uninstalling = next(event.at for event in removal[KATACONFIG] if condition(event.value) == UNINSTALLING)
+    assert min(unlabelled) < uninstalling < went(POOL)
+
+
+def test_deletion_job(osc: Lab, removal: dict[str, list[Event]]) -> None:
+    """Command and IMAGE_ID; it clears the id and takes the annotations away; its pods stay (operators.md 3.5)."""
+    job = removal[DELETE_JOB][0].value
+    assert not job["metadata"].get("ownerReferences")
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    assert (container["name"], container["command"]) == ("delete", ["/podvm-builder.sh", "delete", "-f", "-g"])
+    [image] = [item["value"] for item in container["env"] if item["name"] == "IMAGE_ID"]
+    assert image.startswith(f"/subscriptions/{GUID}/resourceGroups/contract/providers/{IMAGE}")
+    found = osc.request("GET", CONFIG)
+    assert found["data"]["AZURE_IMAGE_ID"] == ""
+    assert not {"LATEST_IMAGE_ID", "IMAGE_GALLERY_NAME"} & set(found["metadata"].get("annotations") or {})
+    until(lambda: osc.request("GET", DELETE_JOB) is None)
+    for name in ("osc-podvm-image-creation", "osc-podvm-image-deletion"):
+        pods = osc.request("GET", f"{CORE}/pods?labelSelector=job-name={name}")["items"]
+        assert [pod["status"]["phase"] for pod in pods] == ["Succeeded"], name
+
+
+def test_leftovers(osc: Lab, removal: dict[str, list[Event]]) -> None:
+    """User objects, the pull secret's copy and the dashboard stay; what has an owner is collected (operators.md 3.6)."""
+    for path in (CONFIG, SECRET, GATES, f"{CORE}/secrets/auth-json-secret",
+                 "/api/v1/namespaces/openshift-config-managed/configmaps/grafana-dashboard-sandboxed-containers"):
+        assert osc.request("GET", path), path
+    until(lambda: osc.request("GET", IMAGE_CONFIG) is None)
+    until(lambda: osc.request("GET", f"{CLASSES}/kata-remote") is None)
+    nodes = osc.request("GET", NODES)["items"]
+    assert not [node for node in nodes if KATA_OC in node["metadata"]["labels"]]
+    # CAA was stopped cleanly: it has taken its resource off
+    until(lambda: not [node for node in osc.request("GET", NODES)["items"] if "kata.peerpods.io/vm" in node["status"]["capacity"]])
