@@ -85,7 +85,8 @@ def waiting(lab: Lab, name: str) -> tuple[str, str]:
 
 def events(lab: Lab, name: str, reason: str) -> str:
     """The texts of a pod's events of a reason, a line each."""
-    found = lab.request("GET", f"/api/v1/namespaces/{WHERE}/events?fieldSelector=involvedObject.name%3D{name}")["items"]
+    uid = get(lab, name)["metadata"]["uid"]
+    found = lab.request("GET", f"/api/v1/namespaces/{WHERE}/events?fieldSelector=involvedObject.uid%3D{uid}")["items"]
     return "\n".join(event["message"] for event in found if event["reason"] == reason)
 
 
