@@ -173,6 +173,8 @@ def wait_gone(cluster: Cluster, references: list[Object], seconds: float, contex
 def held(obj: Object) -> str:
     """What keeps an object that is being deleted."""
     conditions = obj.get("status", {}).get("conditions") or []
+    if conditions and "type" not in conditions[0]:  # a history (ClusterServiceVersion): the last one counts
+        conditions = conditions[-1:]
     said = "; ".join(f"{c.get('reason') or c.get('type')}: {c['message']}" for c in conditions if c.get("message"))
     if not obj["metadata"].get("deletionTimestamp"):
         return "it is not being deleted"

@@ -50,7 +50,7 @@ def plan(facts: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {"needed": needed, "reasons": reasons, "blockers": [],
                               "name": existing["metadata"]["name"] if existing else wanted.get("name", "example-kataconfig")}
     if needed in ("create", "recreate"):
-        result["blockers"] += _pool_blockers(facts.get("pools") or [])
+        result["blockers"] += pool_blockers(facts.get("pools") or [])
         result["blockers"] += selector_blockers(facts.get("nodes") or [], wanted.get("selector") or {})
     if needed == "recreate" and not wanted.get("allow_pods"):
         result["blockers"] += _pod_blockers(facts.get("pods") or [])
@@ -61,7 +61,8 @@ def _finding(code: str, message: str, hint: str) -> Finding:
     return {"severity": "error", "code": code, "message": message, "hint": hint}
 
 
-def _pool_blockers(pools: list[Object]) -> list[Finding]:
+def pool_blockers(pools: list[Object]) -> list[Finding]:
+    """A finding for each machine config pool that would not roll out: paused or degraded."""
     found = []
     for pool in pools:
         name = pool["metadata"]["name"]

@@ -231,7 +231,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.answer(404, "404 page not found\n")
                 return
             self.answer(200, {"kind": "APIResourceList", "groupVersion": version[1], "resources": [
-                {"name": k.plural, "kind": k.kind, "namespaced": k.namespaced, "verbs": ["get", "list", "watch"]} for k in served]})
+                {"name": k.plural, "kind": k.kind, "namespaced": k.namespaced, "verbs": ["get", "list", "watch", "delete"]}
+                for k in served]})
             return
         found = PATH.match(path)
         kind = api.kind(found["version"], found["plural"]) if found else None
@@ -253,7 +254,7 @@ class _Handler(BaseHTTPRequestHandler):
             return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "items": [
                 {"metadata": {"name": group}, "versions": [{"version": version, "resources": [
                     {"resource": k.plural, "responseKind": {"kind": k.kind}, "scope": "Namespaced" if k.namespaced else "Cluster",
-                     "verbs": ["get", "list"]} for k in served]} for version, served in versions.items()]}
+                     "verbs": ["get", "list", "delete"]} for k in served]} for version, served in versions.items()]}
                 for group, versions in groups.items()]}
         if root == "/api":
             return {"kind": "APIVersions", "versions": sorted(groups.get("", {}))}

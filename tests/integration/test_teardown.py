@@ -1,0 +1,160 @@
+"""playbooks/teardown.yml: everything of ours goes, in order, and nothing else; what is left is the cluster as it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.integration.lab import ROOT, Lab
+
+OSC, TRUSTEE = "openshift-sandboxed-containers-operator", "trustee-operator-system"
+CORE, OLM = "/api/v1/namespaces", "/apis/operators.coreos.com/v1alpha1/namespaces"
+CSV = f"{OLM}/{OSC}/clusterserviceversions/sandboxed-containers-operator.v1.11.1"
+CONFIRMED = {"coco_teardown_confirm": "lab"}
+#: What comes and goes by itself, on every cluster.
+PASSING = {"Event", "Lease", "ComponentStatus", "Endpoints", "EndpointSlice", "ControllerRevision", "PackageManifest"}
+#: What nodes remember of reboots (their configuration is compared), and what controllers write into objects of the installation.
+REMEMBERED = ("lab.confidential.containers/", "machineconfiguration.openshift.io/desiredDrain",
+              "machineconfiguration.openshift.io/lastAppliedDrain")
+
+
+def objects(lab: Lab) -> dict[str, Any]:
+    """Every object of every kind served, by name, without what is written into it all the time."""
+    found: dict[str, Any] = {}
+    groups = lab.request("GET", "/apis")["groups"]
+    for version in [version["groupVersion"] for group in groups for version in group["versions"]] + ["v1"]:
+        prefix = "/api/v1" if version == "v1" else f"/apis/{version}"
+        for kind in (lab.request("GET", prefix) or {"resources": []})["resources"]:
+            if "/" in kind["name"] or "list" not in kind["verbs"] or kind["kind"] in PASSING:
+                continue
+            for item in (lab.request("GET", f"{prefix}/{kind['name']}") or {}).get("items", []):
+                meta = item["metadata"]
+                annotations = {key: value for key, value in (meta.get("annotations") or {}).items() if not key.startswith(REMEMBERED)}
+                content = {key: value for key, value in item.items() if key not in ("metadata", "status")}
+                found[f"{version} {kind['kind']} {meta.get('namespace', '')}/{meta['name']}"] = {
+                    **content, "labels": meta.get("labels"), "annotations": annotations or None, "finalizers": meta.get("finalizers")}
+    return found
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    return [f"{sign} {name}" for sign, names in (("+", after.keys() - before.keys()), ("-", before.keys() - after.keys()),
+                                                 ("~", {n for n in before.keys() & after.keys() if before[n] != after[n]}))
+            for name in sorted(names)]
+
+
+def pod(name: str, **more: Any) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"runtimeClassName": "kata-remote", "containers": [{"name": "c", "image": "registry.access.redhat.com/ubi9/ubi:latest",
+                                                                        "command": ["sh", "-c", "sleep 600"]}], **more}}
+
+
+@pytest.fixture(scope="module")
+def seed(virgin: Lab) -> dict[str, Any]:
+    """The cluster before anything of ours was there."""
+    return objects(virgin)
+
+
+def test_without_its_name_nothing_goes(seed: dict[str, Any], deployed: Lab) -> None:
+    assert seed
+    mark = deployed.mark
+    check = deployed.playbook("teardown", "--check")
+    assert check.code == 0, check.output
+    for line in ("would go: KataConfig, while its operator runs: KataConfig example-kataconfig", f"Namespace {TRUSTEE}",
+                 "stays: CustomResourceDefinition kataconfigs.kataconfiguration.openshift.io: OLM leaves them"):
+        assert line in check.output
+    for given in (None, {"coco_teardown_confirm": "another"}):
+        run = deployed.playbook("teardown", variables=given)
+        assert run.code != 0
+        assert "Nothing of lab was removed · coco_teardown_confirm does not name it; what would go: KataConfig" in run.output
+    assert deployed.writes(mark) == []
+
+
+def test_kata_pods_refuse_it(deployed: Lab) -> None:
+    assert deployed.request("POST", f"{CORE}/default/pods", pod("mine"))
+    mark = deployed.mark
+    run = deployed.playbook("teardown", variables=CONFIRMED)
+    assert run.code != 0
+    assert "pods use kata runtime classes: default/mine" in run.output
+    assert "coco_teardown_pods" in run.output
+    assert deployed.writes(mark) == []
+    deployed.request("DELETE", f"{CORE}/default/pods/mine")
+
+
+def test_an_operator_that_is_gone_is_not_forced(deployed: Lab) -> None:
+    """Nobody would clear the finalizer: an error with the next step, before anything is removed."""
+    assert deployed.request("DELETE", CSV)
+    path = f"/apis/apps/v1/namespaces/{OSC}/deployments/controller-manager"
+    while deployed.request("GET", path):
+        pass
+    mark = deployed.mark
+    run = deployed.playbook("teardown", variables=CONFIRMED)
+    assert run.code != 0
+    assert "the operator that would clear the finalizer of KataConfig example-kataconfig is gone" in run.output
+    assert "site.yml --tags step03" in run.output
+    assert deployed.writes(mark) == []
+    deployed.lab("restore", "deployed")
+
+
+def test_killed_and_resumed_it_leaves_a_virgin_cluster(seed: dict[str, Any], deployed: Lab) -> None:
+    """Killed while nodes reboot, and while OLM removes the operator; a pod of kata goes with it as it was told to."""
+    assert deployed.request("POST", f"{CORE}/default/pods", pod("mine"))
+    told = "coco_teardown_confirm=lab-x7k2p", "coco_teardown_pods=true", "coco_teardown_crds=true"  # its infrastructure name
+    for moment in ("waiting for KataConfig example-kataconfig to go", "ClusterServiceVersion", f"Namespace {OSC}: deleted"):
+        killed = subprocess.Popen(["ansible-playbook", "-i", "inventories/lab", "playbooks/teardown.yml", "-e", " ".join(told)],
+                                  cwd=ROOT, env={**deployed.env, "PYTHONUNBUFFERED": "1"}, text=True, stdout=subprocess.PIPE,
+                                  start_new_session=True)
+        assert killed.stdout is not None
+        assert any(moment in line for line in killed.stdout), f"it never said {moment}"
+        os.killpg(killed.pid, signal.SIGKILL)  # its workers too
+        killed.wait()
+    run = deployed.playbook("teardown", "-e", " ".join(told))
+    assert run.code == 0, run.output
+    left = differences(seed, objects(deployed))
+    assert left == []
+    mark = deployed.mark
+    again = deployed.playbook("teardown", "-e", " ".join(told))
+    assert again.code == 0, again.output
+    assert "changed=0" in again.output
+    assert deployed.writes(mark) == []
+
+
+def test_the_site_works_again_with_the_same_authority(deployed: Lab) -> None:
+    """After the test before: the cluster is empty, the private state on the controller has stayed."""
+    authority = (deployed.state / "private" / "lab" / "ca.crt").read_bytes()
+    run = deployed.playbook("site")
+    assert run.code == 0, run.output
+    assert run.verdict.startswith("the secret reached an attested pod")
+    assert (deployed.state / "private" / "lab" / "ca.crt").read_bytes() == authority
+
+
+def test_what_others_made_stays(deployed: Lab) -> None:
+    """A Secret in a namespace of ours, keys of a shared config map, somebody else's Subscription of the Trustee operator."""
+    assert deployed.request("POST", f"{CORE}/{OSC}/secrets", {"metadata": {"name": "theirs"}, "data": {"k": "dg=="}})
+    assert deployed.request("PATCH", f"{CORE}/{OSC}/configmaps/peer-pods-cm", {"data": {"TAGS": "team=theirs"}})
+    path = f"{OLM}/{TRUSTEE}/subscriptions/trustee-operator"
+    subscription = deployed.request("GET", path)
+    deployed.request("DELETE", path)
+    assert deployed.request("POST", f"{OLM}/{TRUSTEE}/subscriptions", {
+        **{key: subscription[key] for key in ("apiVersion", "kind", "spec")}, "metadata": {"name": "trustee-operator"}})
+    run = deployed.playbook("teardown", variables={**CONFIRMED, "coco_teardown_state": True})
+    assert run.code == 0, run.output
+    for line in (f"stays: ConfigMap {OSC}/peer-pods-cm: others wrote TAGS", f"stays: Namespace {OSC}: it holds what is not ours: ",
+                 f"stays: Subscription {TRUSTEE}/trustee-operator: it was not made by this collection"):
+        assert line in run.output
+    assert deployed.config_map(OSC, "peer-pods-cm") == {"TAGS": "team=theirs"}
+    assert deployed.request("GET", f"{CORE}/{OSC}/secrets/theirs")
+    assert deployed.request("GET", f"{CORE}/{OSC}/secrets/peer-pods-secret") is None
+    assert deployed.request("GET", CSV) is None
+    assert deployed.request("GET", "/apis/kataconfiguration.openshift.io/v1/kataconfigs")["items"] == []
+    assert deployed.request("GET", f"/apis/apps/v1/namespaces/{TRUSTEE}/deployments/trustee-operator-controller-manager")
+    assert deployed.request("GET", f"{CORE}/{TRUSTEE}/configmaps/kbs-config-cm") is None
+    assert not (deployed.state / "private" / "lab").exists(), "as it was told to"
+    mark = deployed.mark
+    again = deployed.playbook("teardown", variables=CONFIRMED)
+    assert again.code == 0, again.output
+    assert "changed=0" in again.output
+    assert deployed.writes(mark) == []

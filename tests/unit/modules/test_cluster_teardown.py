@@ -1,0 +1,113 @@
+"""cluster_teardown: nothing without the cluster's name, nothing where something speaks against it, stage after stage otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
+from tests.fake_api import FakeApi
+from tests.fake_api.store import Kind, Object
+
+OSC, OLM = "openshift-sandboxed-containers-operator", "operators.coreos.com/v1alpha1"
+SPOKE = {"zone": "spoke", "name": "one", "namespace": OSC, "wait_timeout": 5}
+FINALIZER = "kataconfiguration.openshift.io/finalizer"
+
+
+def put(api: FakeApi, kind: str, name: str, version: str = "v1", namespace: str | None = OSC, manager: str = "confidential.containers",
+        **more: Any) -> Object:
+    meta = {"name": name, **({"namespace": namespace} if namespace else {}), **more.pop("metadata", {})}
+    return api.put({"apiVersion": version, "kind": kind, "metadata": meta, **more}, manager)
+
+
+@pytest.fixture(autouse=True)
+def _spoke(api: FakeApi) -> None:
+    """A spoke as the site run leaves it; its operator clears the finalizer."""
+    api.kinds += [Kind("operators.coreos.com/v1", "OperatorGroup", "operatorgroups")]
+    api.put({"apiVersion": "config.openshift.io/v1", "kind": "Infrastructure", "metadata": {"name": "cluster"},
+             "status": {"infrastructureName": "one-x7k2p"}})
+    put(api, "Namespace", OSC, namespace=None, metadata={"labels": {"kubernetes.io/metadata.name": OSC}})
+    put(api, "KataConfig", "example", "kataconfiguration.openshift.io/v1", None, spec={"enablePeerPods": True})
+    put(api, "Deployment", "controller-manager", "apps/v1", manager="olm", metadata={"ownerReferences": [{"uid": "csv"}]}, spec={})
+    put(api, "ConfigMap", "peer-pods-cm", data={"AZURE_REGION": "eastus"})
+    put(api, "Secret", "peer-pods-secret", data={"AZURE_CLIENT_SECRET": "dmVyeS1zZWNyZXQ="})
+    put(api, "Subscription", "s", OLM, spec={"name": "sandboxed-containers-operator"})
+    put(api, "OperatorGroup", "g", "operators.coreos.com/v1", spec={})
+    put(api, "ClusterServiceVersion", "sandboxed-containers-operator.v1.11.1", OLM, manager="olm", spec={})
+
+
+def names(items: list[Object]) -> list[str]:
+    return [f"{item['kind']}/{item['name']}" for item in items]
+
+
+ALL = ["KataConfig/example", "ConfigMap/peer-pods-cm", "Secret/peer-pods-secret", "Subscription/s",
+       "ClusterServiceVersion/sandboxed-containers-operator.v1.11.1", "OperatorGroup/g", f"Namespace/{OSC}"]
+
+
+def test_check_mode_lists_and_changes_nothing(api: FakeApi, call: Any, lines: Any) -> None:
+    version = api.version
+    result = call("cluster_teardown", check=True, diff=True, **SPOKE)
+    assert (result["changed"], names(result["removed"]), result["kept"], result["cluster"]) == (True, ALL, [], "one-x7k2p")
+    assert api.version == version
+    assert not [request for request in api.writes() if not request.dry]
+    assert any(line == f"would go: Our objects: ConfigMap {OSC}/peer-pods-cm, Secret {OSC}/peer-pods-secret" for line in lines)
+    assert "dmVyeS1zZWNyZXQ=" not in str(result), "secrets stay secret in diffs"
+    assert "KataConfig example" in str(result["diff"])
+
+
+@pytest.mark.parametrize("confirm", [[], ["two"]])
+def test_it_wants_the_name_of_the_cluster(api: FakeApi, call: Any, confirm: list[str]) -> None:
+    with pytest.raises(CocoError, match="Nothing of one was removed · coco_teardown_confirm does not name it; what would go: KataConfig"
+                       ) as raised:
+        call("cluster_teardown", confirm=confirm, **SPOKE)
+    assert raised.value.todo.startswith("If that is meant: -e coco_teardown_confirm=one")
+    assert raised.value.details["kept"] == []
+    assert names(raised.value.details["removed"]) == ALL
+    assert not api.writes()
+
+
+@pytest.mark.parametrize("confirm", ["one", "one-x7k2p", "two,one"])
+def test_all_goes_in_order_and_the_second_run_changes_nothing(api: FakeApi, call: Any, confirm: str) -> None:
+    result = call("cluster_teardown", confirm=confirm, **SPOKE)
+    assert (result["changed"], result["confirmed"], names(result["removed"])) == (True, True, ALL)
+    assert [request.path.rpartition("/")[2] for request in api.writes()] == [name.partition("/")[2] for name in ALL]
+    again = call("cluster_teardown", **SPOKE)
+    assert not again["confirmed"]
+    assert (again["changed"], again["removed"]) == (False, []), "and it needs no name"
+
+
+def test_what_speaks_against_it(api: FakeApi, call: Any, lines: Any) -> None:
+    api.put({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "shop"}, "spec": {"runtimeClassName": "kata"}})
+    with pytest.raises(CocoError, match="Nothing of one was removed · pods use kata runtime classes: shop/p"):
+        call("cluster_teardown", confirm=["one"], **SPOKE)
+    assert not api.writes()
+    assert [b["code"] for b in call("cluster_teardown", check=True, **SPOKE)["blockers"]] == ["kata-pods"]
+    assert "shop/p" in lines.warnings[0]
+
+
+def test_probes_of_a_killed_run_are_no_hindrance(api: FakeApi, call: Any) -> None:
+    api.put({"apiVersion": "v1", "kind": "Pod", "spec": {"runtimeClassName": "kata"},
+             "metadata": {"name": "probe", "namespace": "shop", "labels": {"confidential.containers/probe": "attested"}}})
+    assert call("cluster_teardown", confirm=["one"], **SPOKE)["changed"]
+    assert api.find("v1", "Pod", "probe", "shop") is None
+
+
+def test_keys_of_others_stay(api: FakeApi, call: Any) -> None:
+    api.patch(("v1", "configmaps", OSC, "peer-pods-cm"), {"data": {"TAGS": "theirs"}}, "kubectl-edit", dry=False)
+    result = call("cluster_teardown", confirm=["one"], **SPOKE)
+    found = api.find("v1", "ConfigMap", "peer-pods-cm", OSC)
+    assert found is not None
+    assert found["data"] == {"TAGS": "theirs"}
+    assert [(item["name"], item["keys"]) for item in result["removed"] if "keys" in item] == [("peer-pods-cm", ["AZURE_REGION"])]
+    assert names(result["kept"]) == ["ConfigMap/peer-pods-cm", f"Namespace/{OSC}"]
+
+
+def test_what_is_on_its_way_is_awaited(api: FakeApi, call: Any) -> None:
+    """A run was killed while nodes rebooted: the next one does not go on before KataConfig is gone."""
+    put(api, "KataConfig", "example", "kataconfiguration.openshift.io/v1", None, spec={"enablePeerPods": True},
+        metadata={"finalizers": [FINALIZER]})
+    api.delete(("kataconfiguration.openshift.io/v1", "kataconfigs", "", "example"))
+    with pytest.raises(CocoError, match=rf"KataConfig example still there after 1 s · KataConfig example: held by {FINALIZER}"):
+        call("cluster_teardown", confirm=["one"], **{**SPOKE, "wait_timeout": 1})
+    assert not api.writes()
