@@ -180,7 +180,7 @@ def settled(osc: Lab, start: str) -> dict[str, Any]:
         found = osc.request("GET", KATACONFIG)
         return condition(found) == SETTLED and inputs(osc, "peer-pods-cm").get("AZURE_IMAGE_ID") \
             and "kata-remote" in found["status"].get("runtimeClasses", []) and found
-    found: dict[str, Any] = until(seen)
+    found: dict[str, Any] = until(seen, 120)
     return found
 
 
@@ -243,7 +243,7 @@ def test_missing_key(osc: Lab, start: str) -> None:
     def logged() -> Any:
         text = log(osc)
         return "error validating peer-pods-cm and peer-pods-secret" in text and text
-    text = until(logged)
+    text = until(logged, 120)
     assert "validatePeerPodsConfigs: cannot find the required keys in peer-pods-secret Secret" in text
     assert "checkKeysPresentAndNotEmpty: key not present or has an empty value" in text
     assert condition(osc.request("GET", KATACONFIG)) == INSTALLING
@@ -451,7 +451,7 @@ def removal(osc: Lab, start: str, installation: dict[str, list[Event]]) -> dict[
     since = str(installation[KATACONFIG][-1].at)
     if not osc.request("GET", KATACONFIG)["metadata"].get("deletionTimestamp"):
         osc.request("DELETE", KATACONFIG)
-    until(lambda: osc.request("GET", KATACONFIG) is None, 90)
+    until(lambda: osc.request("GET", KATACONFIG) is None, 120)
     return history(osc, since, *installation, DELETE_JOB)
 
 
