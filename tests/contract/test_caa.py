@@ -98,7 +98,7 @@ def test_daemon_set(deployed: Lab) -> None:
         "secretRef": "peer-pods-secret", "configMapRef": "peer-pods-cm"}
     assert not any(item.get("optional") for item in sources.values())
     nodes = sorted(node["metadata"]["name"] for node in workers(deployed))
-    until(lambda: sorted(item["spec"]["nodeName"] for item in labelled(deployed, LABEL)) == nodes)
+    until(lambda: sorted(item["spec"].get("nodeName", "") for item in labelled(deployed, LABEL)) == nodes)
     until(lambda: offered(deployed) == {"10"})  # PEERPODS_LIMIT_PER_NODE
 
 
