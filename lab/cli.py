@@ -145,6 +145,7 @@ def parser() -> argparse.ArgumentParser:
     back = commands.add_parser("restore", help="start the lab as it was at a snapshot")
     back.add_argument("name")
     commands.add_parser("kbs", help="the KBS alone (--config-file FILE [--release 1.0])", add_help=False)
+    commands.add_parser("arm", help="Azure Resource Manager alone (--state DIR [--port 0])", add_help=False)
     commands.add_parser("build", help="build or find the real programs")
     return top
 
@@ -154,6 +155,10 @@ def main(arguments: list[str]) -> int:
         from lab import kbs
 
         return int(kbs.main(arguments[arguments.index("kbs") + 1:]) or 0)
+    if arguments[:1] == ["arm"]:
+        from lab import arm
+
+        return arm.main(arguments[1:])
     options = parser().parse_args(arguments)
     state = (options.state or state_directory()).resolve()
     try:

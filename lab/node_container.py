@@ -46,6 +46,7 @@ class Container:
         self.last: Object = {}
         self.ready = self.started = False
         self.run: Run | None = None
+        self.values: dict[str, str] = {}  # its environment since it started; a command run in it later sees the same
         self.identifier = ""
         self.image_id = ""
         self.killed_by_probe = ""
@@ -178,7 +179,7 @@ class Container:
             worker.event("Normal", "Pulled", f'Container image "{image}" already present on machine')
 
     def own_environment(self) -> dict[str, str]:
-        """The variables that the pod gives the container. Raises ConfigError."""
+        """The variables that the pod gives a container that starts now. Raises ConfigError."""
         worker = self.worker
         return environment(worker.pod, self.spec, worker.lookup, worker.addresses, worker.node.allocatable())
 
@@ -191,6 +192,7 @@ class Container:
                 values = self.own_environment()
                 self.identifier = f"cri-o://{os.urandom(32).hex()}"
                 self.run = await worker.sandbox.start(self, values)
+                self.values = values
                 break
             except (ConfigError, MountError) as error:
                 reason, message = "CreateContainerConfigError", str(error)

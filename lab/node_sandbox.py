@@ -156,7 +156,7 @@ class HostSandbox:
     async def _spawn(self, container: Container, command: list[str], **streams: Any) -> asyncio.subprocess.Process:
         program = runtime.lookup(container.spec["image"], container.spec.get("command"))
         assert program is not None
-        env = self.environment(container, program, container.own_environment())
+        env = self.environment(container, program, container.values)
         rootfs = self.worker.rootfs(container.name)
         if not _found(command[0], env["PATH"], rootfs):
             raise StartError("ExecError", f"error executing command in container: executable file `{command[0]}` "

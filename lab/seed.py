@@ -53,14 +53,24 @@ def _object(api_version: str, kind: str, name: str, namespace: str | None = None
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **content}
 
 
-def cloud_conf(cluster: str) -> Object:
-    """The Azure cloud provider's configuration (the cluster's own knowledge of its network)."""
+def master_subnet(cluster: str, platform: str) -> str:
+    """The name of the control plane's subnet."""
+    return "master-subnet" if platform == "aro" else f"{infrastructure(cluster)}-master-subnet"
+
+
+def cloud_conf(cluster: str, platform: str = "azure") -> Object:
+    """The Azure cloud provider's configuration (the cluster's own knowledge of its network).
+
+    On ARO the network is the customer's: a group and names of their own; the cluster's group is managed.
+    """
     name = infrastructure(cluster)
-    group = f"{name}-rg"
+    aro = platform == "aro"
+    group = f"aro-{name}" if aro else f"{name}-rg"
     return {
         "cloud": "AzurePublicCloud", "tenantId": TENANT, "subscriptionId": SUBSCRIPTION, "resourceGroup": group,
-        "location": REGION, "vnetName": f"{name}-vnet", "vnetResourceGroup": group,
-        "subnetName": f"{name}-worker-subnet", "securityGroupName": f"{name}-nsg",
+        "location": REGION, "vnetName": f"{cluster}-vnet" if aro else f"{name}-vnet",
+        "vnetResourceGroup": f"{cluster}-network-rg" if aro else group,
+        "subnetName": "worker-subnet" if aro else f"{name}-worker-subnet", "securityGroupName": f"{name}-nsg",
         "routeTableName": f"{name}-node-routetable", "useManagedIdentityExtension": True, "vmType": "standard",
         "loadBalancerSku": "standard", "useInstanceMetadata": True,
     }

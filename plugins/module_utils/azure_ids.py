@@ -33,8 +33,8 @@ class Id:
 def parse(text: str) -> Id:
     """The parts of a resource's id. Raises :class:`CocoError` when it is none."""
     parts = text.strip().strip("/").split("/")
-    if len(parts) < 8 or len(parts) % 2 or not all(parts) or [parts[n].lower() for n in (0, 2, 4)] != ["subscriptions", "resourcegroups",
-                                                                                                    "providers"]:
+    words = [part.lower() for part in parts[:5:2]]
+    if len(parts) < 8 or len(parts) % 2 or not all(parts) or words != ["subscriptions", "resourcegroups", "providers"]:
         raise CocoError("This is no id of an Azure resource", f"got {text!r}",
                         "Give the full id: /subscriptions/<id>/resourceGroups/<group>/providers/<provider>/<type>/<name>.")
     return Id(parts[1], parts[3], parts[5], tuple(parts[6::2]), tuple(parts[7::2]))

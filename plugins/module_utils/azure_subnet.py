@@ -10,11 +10,11 @@ by ascending priority, the first that matches decides.
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import Any, TypeAlias
 
 Finding = dict[str, str]
 Document = dict[str, Any]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
 RESERVED = 5
 ANYWHERE = ipaddress.ip_network("0.0.0.0/0")

@@ -97,6 +97,10 @@ cluster:
   description: The infrastructure name of the cluster.
   returned: success
   type: str
+confirmed:
+  description: Whether O(confirm) names the cluster.
+  returned: success
+  type: bool
 removed:
   description:
     - What went, or would go, in order; each with C(apiVersion), C(kind), C(name), C(namespace) and C(why). C(keys) are those of a

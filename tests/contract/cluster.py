@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,13 +18,6 @@ def until(seen: Callable[[], Any], seconds: float = 60) -> Any:
         assert time.monotonic() < end, f"not seen within {seconds} s"
         time.sleep(0.2)
     return value
-
-
-def send(lab: Lab, method: str, path: str, body: Any = None) -> tuple[int, dict[str, Any]]:
-    """(HTTP status, body) of a request, refusals included."""
-    answer = lab.api.rest_client.request(method, lab.api.configuration.host + path,
-                                         headers={"User-Agent": "tests", "Content-Type": "application/json"}, body=body)
-    return answer.status, json.loads(answer.read() or answer.data)
 
 
 def namespace(lab: Lab, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What OLM makes of the operator index (lab-catalog), and what the operators (lab-osc, lab-trustee-operator) then do."""
+"""What OLM makes of the operator index (lab-catalog), and what lab-trustee-operator makes of a KbsConfig."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from tests.contract.cluster import OSC, TRUSTEE, subscribe, until
 from tests.integration.lab import Lab
-
 
 
 @pytest.fixture(scope="module")

@@ -231,7 +231,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.answer(404, "404 page not found\n")
                 return
             self.answer(200, {"kind": "APIResourceList", "groupVersion": version[1], "resources": [
-                {"name": k.plural, "kind": k.kind, "namespaced": k.namespaced, "verbs": ["get", "list", "watch", "delete"]} for k in served]})
+                {"name": k.plural, "kind": k.kind, "namespaced": k.namespaced, "verbs": ["get", "list", "watch", "delete"]}
+                for k in served]})
             return
         found = PATH.match(path)
         kind = api.kind(found["version"], found["plural"]) if found else None

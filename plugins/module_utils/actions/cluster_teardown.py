@@ -64,7 +64,8 @@ def _run(cluster: Cluster, params: dict[str, Any], context: Context) -> dict[str
     decided = teardown.plan(params["zone"], gather(cluster, params), params)
     stages, kept, blockers = decided["stages"], decided["kept"], decided["blockers"]
     going = [item for stage in stages for item in [*stage["objects"], *stage["trims"]]]
-    result = {"changed": bool(going), "cluster": names[1], "removed": going, "kept": kept, "blockers": blockers}
+    confirmed = bool(set(names) & set(params["confirm"]))
+    result = {"changed": bool(going), "cluster": names[1], "confirmed": confirmed, "removed": going, "kept": kept, "blockers": blockers}
     if context.check_mode:
         for blocker in blockers:
             context.warn(f"{blocker['message']} · {blocker['hint']}")
@@ -72,7 +73,7 @@ def _run(cluster: Cluster, params: dict[str, Any], context: Context) -> dict[str
             context.progress(f"would go: {stage['title']}: {', '.join(map(_told, [*stage['objects'], *stage['trims']]))}")
         _stays(kept, context)
         return {**result, **_diffs(cluster, stages, context)}
-    if going and not set(names) & set(params["confirm"]):
+    if going and not confirmed:
         raise CocoError(f"Nothing of {params['name']} was removed",
                         f"coco_teardown_confirm does not name it; what would go: {', '.join(map(_told, going))}",
                         f"If that is meant: -e coco_teardown_confirm={params['name']}; --check shows what stays and why.",

@@ -70,9 +70,10 @@ def test_it_wants_the_name_of_the_cluster(api: FakeApi, call: Any, confirm: list
 @pytest.mark.parametrize("confirm", ["one", "one-x7k2p", "two,one"])
 def test_all_goes_in_order_and_the_second_run_changes_nothing(api: FakeApi, call: Any, confirm: str) -> None:
     result = call("cluster_teardown", confirm=confirm, **SPOKE)
-    assert (result["changed"], names(result["removed"])) == (True, ALL)
+    assert (result["changed"], result["confirmed"], names(result["removed"])) == (True, True, ALL)
     assert [request.path.rpartition("/")[2] for request in api.writes()] == [name.partition("/")[2] for name in ALL]
     again = call("cluster_teardown", **SPOKE)
+    assert not again["confirmed"]
     assert (again["changed"], again["removed"]) == (False, []), "and it needs no name"
 
 
