@@ -154,11 +154,11 @@ def test_killed_and_resumed_it_leaves_a_virgin_cluster(seed: dict[str, Any], dep
 
 def test_the_site_works_again_with_the_same_authority(deployed: Lab) -> None:
     """After the test before: the cluster is empty, the private state on the controller has stayed."""
-    authority = (deployed.state / "private" / "lab" / "ca.crt").read_bytes()
+    authority = (deployed.state / "private" / "lab" / "kbs-ca.crt").read_bytes()
     run = deployed.playbook("site")
     assert run.code == 0, run.output
     assert run.verdict.startswith("the secret reached an attested pod")
-    assert (deployed.state / "private" / "lab" / "ca.crt").read_bytes() == authority
+    assert (deployed.state / "private" / "lab" / "kbs-ca.crt").read_bytes() == authority
 
 
 def test_what_others_made_stays(deployed: Lab) -> None:
