@@ -24,7 +24,6 @@ from tests.contract.deployed import (
     events,
     execute,
     globally,
-    is_ready,
     labelled,
     log,
     pod,
@@ -258,17 +257,4 @@ def test_missing_value(deployed: Lab) -> None:
         assert "$AZURE_SUBNET_ID is NOT set" in log(deployed, name, OSC)
     finally:
         deployed.request("PATCH", CONFIG, {"data": {"AZURE_SUBNET_ID": before}})
-        back(deployed)
-
-
-def test_missing_config_map(deployed: Lab) -> None:
-    """peer-pods-cm is not optional: without it CreateContainerConfigError (section 4; 10, row 5)."""
-    before = deployed.request("GET", CONFIG)
-    deployed.request("DELETE", CONFIG)
-    try:
-        name = stopped_by(deployed, "CreateContainerConfigError")
-        assert not is_ready(deployed.request("GET", f"/api/v1/namespaces/{OSC}/pods/{name}"))
-    finally:
-        kept = {key: before["metadata"][key] for key in ("name", "labels", "annotations") if key in before["metadata"]}
-        deployed.request("POST", CONFIG.rpartition("/")[0], {"metadata": kept, "data": before["data"]})
         back(deployed)
