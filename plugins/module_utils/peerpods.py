@@ -102,15 +102,22 @@ def desired(options: dict[str, Any], cloud_conf: dict[str, Any] | None, infrastr
     return data
 
 
+def worker_subnet(conf: dict[str, Any], group: str) -> str:
+    """The ARM id of the worker nodes' subnet by ``cloud.conf``; ``group`` where that names none. Empty without a network in it."""
+    if not conf.get("vnetName") or not conf.get("subnetName"):
+        return ""
+    network = conf.get("vnetResourceGroup") or conf.get("resourceGroup") or group
+    return (f"/subscriptions/{conf.get('subscriptionId', '')}/resourceGroups/{network}/providers/Microsoft.Network/virtualNetworks/"
+            f"{conf['vnetName']}/subnets/{conf['subnetName']}")
+
+
 def _azure(conf: dict[str, Any], status: dict[str, Any], tee: str) -> dict[str, str]:
     group = str(conf.get("resourceGroup") or (status.get("azure") or {}).get("resourceGroupName") or "")
     base = f"/subscriptions/{conf.get('subscriptionId', '')}/resourceGroups"
     data = {"AZURE_REGION": str(conf.get("location", "")), "AZURE_RESOURCE_GROUP": group,
             "AZURE_INSTANCE_SIZE": DEFAULT_SIZE[tee], "AZURE_INSTANCE_SIZES": DEFAULT_SIZE[tee]}
-    if conf.get("vnetName") and conf.get("subnetName"):
-        network = conf.get("vnetResourceGroup") or group
-        data["AZURE_SUBNET_ID"] = (f"{base}/{network}/providers/Microsoft.Network/virtualNetworks/{conf['vnetName']}"
-                                   f"/subnets/{conf['subnetName']}")
+    if subnet := worker_subnet(conf, group):
+        data["AZURE_SUBNET_ID"] = subnet
     if conf.get("securityGroupName"):
         data["AZURE_NSG_ID"] = f"{base}/{group}/providers/Microsoft.Network/networkSecurityGroups/{conf['securityGroupName']}"
     return data

@@ -12,9 +12,8 @@ from ansible_collections.confidential.containers.plugins.module_utils import key
 from ansible_collections.confidential.containers.plugins.module_utils.actions import kbs_admin
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
-from tests.contract.server import URL, Server
+from tests.contract.server import Server
 
-pytestmark = pytest.mark.skipif(bool(URL), reason="needs a server's directory")
 PAIRS = {"0.3": "1.9/0.3", "B": "1.11/1.0", "C": "1.12/1.1", "D": "1.13/1.2"}
 EVERY = pytest.mark.parametrize("side", PAIRS, indirect=True)
 READABLE = pytest.mark.parametrize("side", ["B", "C", "D"], indirect=True)

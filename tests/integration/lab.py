@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -171,3 +173,20 @@ def parse(code: int, output: str, seconds: float) -> Run:
         run.steps[number] = {"title": title, "zone": zone, "result": result, "changed": int(changed),
                              "seconds": float(took)}
     return run
+
+
+def kill(process: subprocess.Popen[Any]) -> None:
+    """Kill an ansible-playbook with its workers at once."""
+    for pid in _family(process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def _family(pid: int) -> list[int]:
+    """A process and what it started: ansible-core's workers have sessions of their own, and would go on without it."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    return [pid, *(found for child, parent in parents.items() if parent == pid for found in _family(child))]

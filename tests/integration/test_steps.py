@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import time
 
 import pytest
 
-from tests.integration.lab import ROOT, Lab
+from tests.integration.lab import ROOT, Lab, kill
 
 STEPS = [f"{number:02d}" for number in range(1, 15)]
 
@@ -26,8 +24,7 @@ def test_step_alone(virgin: Lab, step: str) -> None:
 def test_a_killed_run_resumes(running_lab: Lab) -> None:
     running_lab.lab("restore", "virgin")
     process = subprocess.Popen(["ansible-playbook", "-i", "inventories/lab", "playbooks/site.yml"], cwd=ROOT,
-                               env=running_lab.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               start_new_session=True)
+                               env=running_lab.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     path = "/apis/kataconfiguration.openshift.io/v1/kataconfigs"
     while time.monotonic() < deadline:
@@ -37,8 +34,7 @@ def test_a_killed_run_resumes(running_lab: Lab) -> None:
         time.sleep(0.2)
     else:
         raise AssertionError("step 8 did not begin")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill(process)
     run = running_lab.playbook("site")
     assert run.code == 0, run.output
     assert run.verdict.startswith("the secret reached an attested pod")

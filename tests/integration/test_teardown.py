@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.lab import ROOT, Lab
+from tests.integration.lab import ROOT, Lab, kill
 
 OSC, TRUSTEE = "openshift-sandboxed-containers-operator", "trustee-operator-system"
 CORE, OLM = "/api/v1/namespaces", "/apis/operators.coreos.com/v1alpha1/namespaces"
@@ -65,15 +61,6 @@ def start(lab: Lab, name: str) -> None:
             if not patience:
                 raise
         time.sleep(1)
-
-
-def family(pid: int) -> list[int]:
-    """A process and what it started: ansible-core's workers have sessions of their own, and would go on without it."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    return [pid, *(found for child, parent in parents.items() if parent == pid for found in family(child))]
 
 
 @pytest.fixture(scope="module")
@@ -137,10 +124,7 @@ def test_killed_and_resumed_it_leaves_a_virgin_cluster(seed: dict[str, Any], dep
             if moment in line:
                 break
         assert moment in said[-1], "".join(said)
-        for pid in family(killed.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        killed.wait()
+        kill(killed)
     run = deployed.playbook("teardown", "-e", " ".join(told))
     assert run.code == 0, run.output
     left = differences(seed, objects(deployed))

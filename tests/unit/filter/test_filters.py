@@ -29,8 +29,8 @@ def call(name: str, *arguments: Any) -> Any:
 
 
 def test_there_are_filters() -> None:
-    assert NAMES == ["attestation_policy", "image_policies", "kata_agent_policy", "kbs_config", "release",
-                     "resource_policy", "throwaway_ssh_key", "trustee_objects"]
+    assert NAMES == ["attestation_policy", "azure_login", "azure_subnet", "image_policies", "kata_agent_policy", "kbs_config",
+                     "release", "resource_policy", "throwaway_ssh_key", "trustee_objects"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -51,6 +51,21 @@ def test_documented_options_are_the_arguments(name: str) -> None:
     arguments = [argument.arg for node in ast.walk(ast.parse((ROOT / "plugins" / "filter" / f"{name}.py").read_text()))
                  if isinstance(node, ast.FunctionDef) and node.name == function.__name__ for argument in node.args.args]
     assert arguments == ["value", *[option for option in yaml.safe_load(module.DOCUMENTATION)["options"] if option != "_input"]]
+
+
+def test_azure_login_sees_the_environment_of_the_controller(monkeypatch: pytest.MonkeyPatch) -> None:
+    credentials = {"AZURE_CLIENT_ID": "pods"}
+    for name in ("AZURE_CLIENT_ID", "ANSIBLE_AZURE_AUTH_SOURCE"):
+        monkeypatch.delenv(name, raising=False)
+    assert call("azure_login", {}, credentials)["options"] == {"client_id": "pods"}
+    monkeypatch.setenv("AZURE_CLIENT_ID", "mine")
+    assert call("azure_login", {}, credentials) == {"options": {}, "at_hand": True, "pod_vms": False}
+
+
+def test_azure_subnet() -> None:
+    conf = {"subscriptionId": "s", "resourceGroup": "g", "vnetName": "v", "subnetName": "w"}
+    assert call("azure_subnet", {"cloud_conf": conf}).endswith("/resourceGroups/g/providers/Microsoft.Network/virtualNetworks/v/subnets/w")
+    assert call("azure_subnet", {"cloud_conf": None}) == ""
 
 
 @pytest.mark.parametrize("pair", releases.PAIRS)
