@@ -29,4 +29,4 @@ def login(given: Mapping[str, Any], credentials: Mapping[str, Any], environment:
     if not client and not source:
         options = {**pod_vms, **options}
         client = options.get("client_id", "")
-    return {"options": options, "at_hand": bool(client or source), "pod_vms": bool(client) and client == pod_vms.get("client_id")}
+    return {"options": options, "at_hand": bool(client or source), "pod_vms": client == pod_vms.get("client_id")}
