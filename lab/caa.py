@@ -1,8 +1,9 @@
 """lab-caa: stands in for cloud-api-adaptor on Azure. It alone makes pod VMs.
 
-The lab's cloud is a directory (``LAB_CLOUD``): images that lab-podvm-image made, and one directory a VM. Configuration is
-the environment, read once at the start, as in the real program: a peer-pods-cm edited later changes nothing here. Which
-OSC release it belongs to says ``LAB_RELEASE``, which lab-node sets by the pinned image.
+Whether a VM can be made says Azure Resource Manager (lab-arm), where it is a resource with disk and network interface: it stays
+behind when this program is killed. What runs in it is the lab's: a directory (``LAB_CLOUD``) of images that lab-podvm-image made,
+and one directory a VM. Configuration is the environment, read once at the start, as in the real program: a peer-pods-cm edited later
+changes nothing here. Which OSC release it belongs to says ``LAB_RELEASE``, which lab-node sets by the pinned image.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import program
+from lab.azure import COMPUTE, Azure, AzureError
 from lab.kube import ApiError, Kube, owner_reference
 from lab.paths import rooted, run_directory, time_scale
 from lab.releases import OSC, Osc
@@ -35,8 +37,6 @@ NEEDED = ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID", "AZURE_
           "AZURE_IMAGE_ID")
 DEFAULT_SIZE = "Standard_DC2as_v5"
 HYPERVISOR = "io.katacontainers.config.hypervisor."
-# SEV-SNP confidential sizes; the lab's silicon knows no TDX.
-CONFIDENTIAL_SIZE = re.compile(r"^Standard_[DE]C(\d+)c?a(d)?s_(cc_)?v5$")
 RESOURCE = "kata.peerpods.io/vm"
 BOOT_SECONDS = 40
 DEFAULT_RELEASE = "1.11.1"  # of an image that no CSV of the lab pins
@@ -69,13 +69,41 @@ class Adaptor:
         self.run = run_directory(self.cloud.parent)
         self.vms: dict[str, dict[str, str]] = {}
 
+    def machine_id(self, name: str) -> str:
+        return (f"/subscriptions/{self.env['AZURE_SUBSCRIPTION_ID']}/resourceGroups/{self.env['AZURE_RESOURCE_GROUP']}"
+                f"/providers/Microsoft.Compute/virtualMachines/{name}")
+
+    def machine(self, name: str, size: str, image_id: str, confidential: bool, initdata: str) -> dict[str, Any]:
+        """The document of a VM: Azure makes disk and interface with it, and removes them with it."""
+        configuration: dict[str, Any] = {"deleteOption": "Delete", "ipConfigurations": [
+            {"name": "ip-config", "properties": {"subnet": {"id": self.env["AZURE_SUBNET_ID"]}}}]}
+        if self.env.get("AZURE_NSG_ID"):
+            configuration["networkSecurityGroup"] = {"id": self.env["AZURE_NSG_ID"]}
+        disk: dict[str, Any] = {"storageAccountType": "Standard_LRS"}
+        properties: dict[str, Any] = {
+            "hardwareProfile": {"vmSize": size},
+            "storageProfile": {"imageReference": {"id": image_id}, "osDisk": {
+                "name": f"{name}-disk", "createOption": "FromImage", "caching": "ReadWrite", "deleteOption": "Delete",
+                "managedDisk": disk}},
+            "osProfile": {"computerName": name, "adminUsername": self.env.get("SSH_USERNAME") or "peerpod"},
+            "networkProfile": {"networkApiVersion": "2022-11-01", "networkInterfaceConfigurations": [
+                {"name": f"{name}-net", "properties": configuration}]},
+            "userData": base64.b64encode(initdata.encode()).decode()}
+        if confidential:
+            disk["securityProfile"] = {"securityEncryptionType": "VMGuestStateOnly"}
+            secure = self.env.get("ENABLE_SECURE_BOOT") == "true"
+            properties["securityProfile"] = {"securityType": "ConfidentialVM",
+                                             "uefiSettings": {"secureBootEnabled": secure, "vTpmEnabled": True}}
+        tags = dict(pair.partition("=")[::2] for pair in self.env.get("TAGS", "").split(",") if pair)
+        return {"location": self.env.get("AZURE_REGION", ""), "tags": tags, "properties": properties}
+
     def image(self, image_id: str) -> dict[str, Any]:
+        """What an image of the lab's cloud measures as; Azure has it, so it was made by lab-podvm-image."""
         for file in sorted((self.cloud / "images").glob("*.json")):
             image: dict[str, Any] = json.loads(file.read_text())
             if image["id"].lower() == image_id.lower():
                 return image
-        raise CreateError("beginning VM creation or update: RESPONSE 404: 404 Not Found ERROR CODE: "
-                          f"GalleryImageNotFound: The gallery image {image_id} is not available")
+        raise CreateError(f"the lab has nothing to boot in {image_id}: only images that lab-podvm-image made can run")
 
     def size(self, annotations: dict[str, str]) -> str:
         """The VM size: asked by annotation and listed, the smallest listed one that fits, or the default."""
@@ -131,22 +159,15 @@ class Adaptor:
         size = self.size(annotations)
         self.check_key()
         image_id = annotations.get(HYPERVISOR + "image") or self.env["AZURE_IMAGE_ID"]
-        try:
-            image = self.image(image_id)
-            wants_confidential = self.env.get("DISABLECVM", "false") != "true"
-            capable = bool(CONFIDENTIAL_SIZE.match(size))
-            if wants_confidential and not capable:
-                raise CreateError("beginning VM creation or update: RESPONSE 400: 400 Bad Request ERROR CODE: "
-                                  f"BadRequest: The VM size {size} is not supported for creation of VMs and Virtual "
-                                  "Machine Scale Set with 'ConfidentialVM' security type.")
-            if wants_confidential and not image["confidential"]:
-                raise CreateError("beginning VM creation or update: RESPONSE 400: 400 Bad Request ERROR CODE: "
-                                  "BadRequest: The provided gallery image does not support security type "
-                                  "'ConfidentialVM'.")
-        except CreateError as error:
-            raise CreateError(f"creating an instance : Creating instance ({name}): {error}") from error
         if len(base64.b64encode(initdata.encode())) > MAX_USER_DATA:
             raise CreateError("creating an instance : base64 encoded userData is greater than 64KB")
+        wants_confidential = self.env.get("DISABLECVM", "false") != "true"
+        try:
+            async with Azure(self.env) as arm:
+                instance = await arm.put(self.machine_id(name), COMPUTE, self.machine(name, size, image_id, wants_confidential, initdata))
+        except (AzureError, OSError) as error:
+            raise CreateError(f"creating an instance : Creating instance ({name}): beginning VM creation or update: {error}") from error
+        image = self.image(image_id)
         directory = self.cloud / "vms" / name
         directory.mkdir(parents=True, mode=0o700)
         short = name.rsplit("-", 1)[1]
@@ -165,7 +186,7 @@ class Adaptor:
                              stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
                              cwd=Path(__file__).parent.parent)
         log.info("created an instance %s for sandbox %s", name, pod["uid"])
-        self.vms[name] = {"peerpod": await self.create_peerpod(pod, name), "namespace": pod["namespace"]}
+        self.vms[name] = {"peerpod": await self.create_peerpod(pod, instance["id"]), "namespace": pod["namespace"]}
         deadline = asyncio.get_running_loop().time() + seconds(self.env.get("PROXY_TIMEOUT") or "5m") * time_scale()
         log.info("Trying to establish agent proxy connection to %s:15150", name)
         while not agent.exists():
@@ -193,6 +214,11 @@ class Adaptor:
 
     async def stop(self, name: str) -> dict[str, Any]:
         """Delete a VM: what a StopVM names, also one made before this program started."""
+        try:
+            async with Azure(self.env) as arm:
+                await arm.delete(self.machine_id(name), COMPUTE)
+        except (AzureError, OSError) as error:
+            log.error("beginning VM deletion: %s", error)
         directory = self.cloud / "vms" / Path(name).name
         if not (directory / "vm.json").exists():
             return {}

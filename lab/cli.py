@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import build, up
+from lab.arm.seed import PLATFORMS
 from lab.paths import state_directory
 from lab.processes import StartError
 from lab.releases import RELEASES
@@ -44,6 +45,9 @@ def status(state: Path) -> int:
         return 1
     print(f"lab: up, time scale {found['time_scale']}, state {state}")
     print(f"     containers of pod VMs are kept apart by: {up.isolation(state)}")
+    print(f"Azure ({found['azure']['platform']}): {found['azure']['endpoint']}, principals {found['azure']['clients']}")
+    for program, pid, rss in up.running_programs(state, up.CLOUD):
+        print(f"     {program:<26} pid {pid:<8} {rss:>5} MiB")
     for name, cluster in found["clusters"].items():
         print(f"{name}: release {cluster['release']}, API {cluster['api']}, router {cluster['ingress_address']} for "
               f"*.{cluster['apps_domain']}")
@@ -65,6 +69,8 @@ def logs(state: Path, name: str, program: str, follow: bool) -> int:
     file = directory / f"{program}.log"
     if not file.exists():
         file = directory / f"lab-{program}.log"
+    if program.removeprefix("lab-") == "arm":
+        file = state / up.CLOUD / "arm" / "arm.log"
     if file.exists():
         return subprocess.run(["tail", "-n", "+1", *(["-f"] if follow else []), str(file)]).returncode
     listing = kubectl(cluster, "get", "pods", "-A", "-o", "json", capture=True)
@@ -127,6 +133,8 @@ def parser() -> argparse.ArgumentParser:
                        help="1 (default): one cluster, lab; more: hub1, spoke1, spoke2 ...")
     start.add_argument("--release", action="append", default=[], metavar="[CLUSTER=]RELEASE",
                        help=f"one of {', '.join(RELEASES)}; of one cluster where named, else of all (default 1.11/1.0)")
+    start.add_argument("--platform", choices=PLATFORMS, default=PLATFORMS[0],
+                       help="how the clusters were installed: azure (default), aro")
     commands.add_parser("down", help="stop it")
     commands.add_parser("status", help="what runs")
     config = commands.add_parser("kubeconfig", help="print the path of the administrator's kubeconfig")
@@ -187,7 +195,7 @@ def chosen_releases(count: int, given: list[str]) -> dict[str, str]:
 def run(options: argparse.Namespace, state: Path) -> int:
     os.environ["LAB_STATE"] = str(state)
     if options.command == "up":
-        up.up(state, chosen_releases(options.clusters, options.release))
+        up.up(state, chosen_releases(options.clusters, options.release), options.platform)
     elif options.command == "down":
         up.down(state)
     elif options.command == "status":

@@ -1,8 +1,9 @@
 """lab-podvm-image: what runs in the pods of the image jobs (reference/operators.md 3.5).
 
-``create`` makes a gallery image in the lab's cloud, a file below ``LAB_CLOUD``/images, and writes its id into
-``peer-pods-cm``; ``delete`` takes both away again. Anything else is the init container that copies the payload, of which the
-image is built where the job gets no ``PODVM_IMAGE_URI`` (1.9 and older).
+``create`` makes gallery, image definition and version at Azure Resource Manager (lab-arm), what is in the image in a file below
+``LAB_CLOUD``/images, and writes its id into ``peer-pods-cm``; ``delete`` takes all away again. Anything else is the init container that
+copies the payload, of which the image is built where the job gets no ``PODVM_IMAGE_URI`` (1.9 and older). The real script's storage
+account and disk are not modelled.
 """
 
 from __future__ import annotations
@@ -11,21 +12,20 @@ import asyncio
 import hashlib
 import json
 import os
-import re
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
+from lab.azure import GALLERIES, Azure, AzureError
 from lab.kube import ApiError, Kube
 from lab.paths import rooted, time_scale
 from lab.program import log, main
 from lab.releases import OSC, Osc, pinned, release_of
 
 Environment = dict[str, str]
-CREDENTIALS = ("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID")
 NEEDED = ("AZURE_SUBSCRIPTION_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID", "AZURE_RESOURCE_GROUP",
           "AZURE_REGION", "IMAGE_GALLERY_NAME", "IMAGE_DEFINITION_NAME", "IMAGE_VERSION")
-GUID = re.compile(r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
 ANNOTATIONS = ("LATEST_IMAGE_ID", "IMAGE_GALLERY_NAME")
 CREATE_SECONDS, DELETE_SECONDS = 100, 30
 PAYLOAD = "/payload/podvm-binaries.tar.gz"
@@ -49,8 +49,6 @@ def check(environment: Environment) -> None:
     for name in (*NEEDED, *(("PODVM_IMAGE_URI",) if release.oci_image else ())):
         if not environment.get(name):
             raise Failed(f"{name} is empty")
-    if not all(GUID.match(environment[name]) for name in CREDENTIALS if name != "AZURE_CLIENT_SECRET"):
-        raise Failed("Failed to login to Azure")
 
 
 def image_id(environment: Environment) -> str:
@@ -103,10 +101,16 @@ def image_of(environment: Environment) -> dict[str, Any]:
     return image
 
 
-async def _progress(steps: list[tuple[str, float]]) -> None:
-    for text, seconds in steps:
-        log.info("%s", text)
-        await asyncio.sleep(seconds * time_scale())
+async def _step(text: str, seconds: float, work: Awaitable[Any] | None = None, failed: str = "") -> None:
+    """One step of the script: its line, what it does, how long it takes. Raises :class:`Failed` with the script's words."""
+    log.info("%s", text)
+    try:
+        if work is not None:
+            await work
+    except (AzureError, OSError) as error:
+        log.error("%s", error)
+        raise Failed(failed) from error
+    await asyncio.sleep(seconds * time_scale())
 
 
 async def create(environment: Environment, kube: Kube) -> None:
@@ -114,14 +118,22 @@ async def create(environment: Environment, kube: Kube) -> None:
     check(environment)
     image = image_of(environment)
     kind = "confidential" if image["confidential"] else "standard"
-    await _progress([
-        ("Logging in to Azure", CREATE_SECONDS * 0.05),
-        (f"Creating Azure image gallery {environment['IMAGE_GALLERY_NAME']}", CREATE_SECONDS * 0.1),
-        (f"Creating image definition {environment['IMAGE_DEFINITION_NAME']} ({kind})", CREATE_SECONDS * 0.1),
-        ("Creating the storage account", CREATE_SECONDS * 0.15),
-        ("Uploading the disk", CREATE_SECONDS * 0.35),
-        (f"Creating the image version {environment['IMAGE_VERSION']}", CREATE_SECONDS * 0.25),
-    ])
+    place = {"location": environment["AZURE_REGION"]}
+    definition, _, version = image["id"].rpartition("/versions/")
+    gallery = definition.rpartition("/images/")[0]
+    features = [{"name": "SecurityType", "value": "ConfidentialVmSupported"}] if image["confidential"] else []
+    described = {**place, "properties": {"osType": "Linux", "osState": "Generalized", "hyperVGeneration": "V2", "features": features}}
+    published = {**place, "properties": {"publishingProfile": {"targetRegions": [{"name": environment["AZURE_REGION"]}]}}}
+    async with Azure(environment) as arm:
+        await _step("Logging in to Azure", CREATE_SECONDS * 0.05, arm.login(), "Failed to login to Azure")
+        await _step(f"Creating Azure image gallery {environment['IMAGE_GALLERY_NAME']}", CREATE_SECONDS * 0.1,
+                    arm.put(gallery, GALLERIES, place), "Failed to create Azure image gallery")
+        await _step(f"Creating image definition {environment['IMAGE_DEFINITION_NAME']} ({kind})", CREATE_SECONDS * 0.1,
+                    arm.put(definition, GALLERIES, described), "Failed to create the image definition")
+        await _step("Creating the storage account", CREATE_SECONDS * 0.15)
+        await _step("Uploading the disk", CREATE_SECONDS * 0.35)
+        await _step(f"Creating the image version {version}", CREATE_SECONDS * 0.25, arm.put(image["id"], GALLERIES, published),
+                    "Failed to create the image version")
     file = image_file(Path(environment["LAB_CLOUD"]), image["id"])
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".part")
@@ -141,11 +153,15 @@ async def delete(environment: Environment, kube: Kube) -> None:
     identity = environment.get("IMAGE_ID", "")
     if not identity:
         raise Failed("IMAGE_ID is empty")
-    await _progress([
-        ("Logging in to Azure", DELETE_SECONDS * 0.1),
-        (f"Deleting image version {identity}", DELETE_SECONDS * 0.6),
-        ("Deleting the image definition and the gallery", DELETE_SECONDS * 0.3),
-    ])
+    definition = identity.rpartition("/versions/")[0]
+    async with Azure(environment) as arm:
+        await _step("Logging in to Azure", DELETE_SECONDS * 0.1, arm.login(), "Failed to login to Azure")
+        await _step(f"Deleting image version {identity}", DELETE_SECONDS * 0.6, arm.delete(identity, GALLERIES),
+                    "Failed to delete the image version")
+        await _step("Deleting the image definition", DELETE_SECONDS * 0.1, arm.delete(definition, GALLERIES),
+                    "Failed to delete the image definition")
+        await _step("Deleting the gallery", DELETE_SECONDS * 0.2, arm.delete(definition.rpartition("/images/")[0], GALLERIES),
+                    "Failed to delete the image gallery")
     file = image_file(Path(environment["LAB_CLOUD"]), identity)
     if not file.exists():
         log.warning("Image %s is not there", identity)

@@ -76,7 +76,7 @@ def cloud_conf(cluster: str, platform: str = "azure") -> Object:
     }
 
 
-def nodes(cluster: str, number: int) -> list[Object]:
+def nodes(cluster: str, number: int, platform: str = "azure") -> list[Object]:
     """What lab-node registers."""
     found = []
     for index, name in enumerate([*control_plane(cluster), *workers(cluster)]):
@@ -84,7 +84,7 @@ def nodes(cluster: str, number: int) -> list[Object]:
         zone = f"{REGION}-{index % 3 + 1}"
         found.append({
             "name": name, "roles": roles, "address": f"10.{number}.0.{10 + index}",
-            "providerID": f"azure:///subscriptions/{SUBSCRIPTION}/resourceGroups/{infrastructure(cluster)}-rg/providers/"
+            "providerID": f"azure:///subscriptions/{SUBSCRIPTION}/resourceGroups/{cloud_conf(cluster, platform)['resourceGroup']}/providers/"
                           f"Microsoft.Compute/virtualMachines/{name}",
             "labels": {
                 "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", "kubernetes.io/hostname": name,
@@ -95,7 +95,19 @@ def nodes(cluster: str, number: int) -> list[Object]:
     return found
 
 
-def objects(cluster: str, openshift: str) -> list[tuple[Object, Object | None]]:
+def crds(platform: str) -> list[Object]:
+    """Definitions that the platform brings beside OpenShift's own."""
+    if platform != "aro":
+        return []
+    group, kind = "aro.openshift.io", {"kind": "Cluster", "listKind": "ClusterList", "plural": "clusters", "singular": "cluster"}
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return [{"kind": "CustomResourceDefinition", "metadata": {"name": f"clusters.{group}"}, "spec": {
+        "group": group, "names": kind, "scope": "Cluster", "versions": [
+            {"name": "v1alpha1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema},
+             "subresources": {"status": {}}}]}}]
+
+
+def objects(cluster: str, openshift: str, platform: str = "azure") -> list[tuple[Object, Object | None]]:
     """(object, status) in the order of creation, of the OpenShift version named."""
     found: list[tuple[Object, Object | None]] = [
         (_object("v1", "Namespace", namespace), None) for namespace in NAMESPACES
@@ -105,7 +117,8 @@ def objects(cluster: str, openshift: str) -> list[tuple[Object, Object | None]]:
         found.append((obj, status))
 
     name, domain = infrastructure(cluster), base_domain(cluster)
-    azure = {"resourceGroupName": f"{name}-rg", "networkResourceGroupName": f"{name}-rg",
+    conf = cloud_conf(cluster, platform)
+    azure = {"resourceGroupName": conf["resourceGroup"], "networkResourceGroupName": conf["vnetResourceGroup"],
              "cloudName": "AzurePublicCloud"}
     add(_object("config.openshift.io/v1", "Infrastructure", "cluster", spec={
         "cloudConfig": {"name": "cloud-provider-config", "key": "config"},
@@ -136,7 +149,7 @@ def objects(cluster: str, openshift: str) -> list[tuple[Object, Object | None]]:
              "message": f"Cluster version is {openshift}"},
         ]})
     add(_object("v1", "ConfigMap", "cloud-conf", "openshift-cloud-controller-manager",
-                data={"cloud.conf": json.dumps(cloud_conf(cluster), indent=1)}))
+                data={"cloud.conf": json.dumps(conf, indent=1)}))
     pull_secret = {"auths": {"registry.redhat.io": {"auth": base64.b64encode(b"lab:lab").decode()}}}
     add(_object("v1", "Secret", "pull-secret", "openshift-config", type="kubernetes.io/dockerconfigjson",
                 stringData={".dockerconfigjson": json.dumps(pull_secret)}))
@@ -155,4 +168,8 @@ def objects(cluster: str, openshift: str) -> list[tuple[Object, Object | None]]:
     add(_object("operators.coreos.com/v1", "OperatorGroup", "global-operators", "openshift-operators", spec={}))
     add(_object("scheduling.k8s.io/v1", "PriorityClass", "openshift-user-critical", value=1000000000,
                 description="System priority class for user workloads that are critical"))
+    if platform == "aro":
+        add(_object("aro.openshift.io/v1alpha1", "Cluster", "cluster", spec={
+            "azEnvironment": "AzurePublicCloud", "location": REGION, "infraId": name, "domain": domain,
+            "clusterResourceGroupId": f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{conf['resourceGroup']}"}))
     return found

@@ -19,7 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lab import build, seed, silicon
+from lab import arm, build, seed, silicon
+from lab.arm.seed import PLATFORMS
 from lab.controlplane import ADMIN, Cluster, free_port
 from lab.kube import ApiError, Kube
 from lab.paths import run_directory, time_scale
@@ -28,8 +29,10 @@ from lab.processes import Processes, StartError, started, sweep
 from lab.releases import RELEASES
 
 CLUSTER = "lab"
+#: Azure, which all clusters share: a directory with lab-arm's in it.
+CLOUD, ARM = "cloud", "lab-arm"
 #: What a snapshot keeps of the whole lab, and of each cluster.
-SHARED = ("cloud", "silicon", "private")
+SHARED = (CLOUD, "silicon", "private")
 OWN = ("etcd", "nodes", "pki", "release")
 STAND_INS = tuple(n for n in ("node", "catalog", "mco", "ingress", "service_ca")
                   if Path(__file__).with_name(f"{n}.py").exists())
@@ -124,7 +127,7 @@ def names(count: int) -> list[str]:
 
 def is_up(state: Path) -> bool:
     found = facts(state)
-    return found is not None and all(_runs(state, name) for name in found["clusters"])
+    return found is not None and ARM in Processes(state / CLOUD).running() and all(_runs(state, name) for name in found["clusters"])
 
 
 def _runs(state: Path, name: str) -> bool:
@@ -133,7 +136,7 @@ def _runs(state: Path, name: str) -> bool:
                                                   *(f"lab-{n.replace('_', '-')}" for n in STAND_INS)))
 
 
-def up(state: Path, releases: dict[str, str]) -> None:
+def up(state: Path, releases: dict[str, str], platform: str = PLATFORMS[0]) -> None:
     """Start the lab with the clusters named, each at its release; nothing to do where it runs so."""
     for release in releases.values():
         if release not in RELEASES:
@@ -144,26 +147,31 @@ def up(state: Path, releases: dict[str, str]) -> None:
             if running != releases:
                 raise UsageError(f"the lab runs {_told(running)}, not {_told(releases)} · a running lab keeps its clusters and "
                                  "releases · 'python -m lab down' first, or another LAB_STATE")
+            if facts(state)["azure"]["platform"] != platform:  # type: ignore[index]
+                raise UsageError(f"the lab does not run on {platform} · a running lab keeps its platform · 'python -m lab down' first, "
+                                 "or another LAB_STATE")
             print(f"lab: already up ({state})", flush=True)
             return
         progress = Progress()
         programs = build.programs()
         down_locked(state)
-        shutil.rmtree(state / "cloud", ignore_errors=True)
+        shutil.rmtree(state / CLOUD, ignore_errors=True)
         clusters = make_clusters(state, dict.fromkeys(releases))
-        prepare(state, clusters, releases)
+        prepare(state, clusters, releases, platform)
+        azure = start_azure(state, clusters, platform)
+        progress(f"Azure Resource Manager answers at {azure['endpoint']}")
         digest = seed_digest(programs)
 
         def start(cluster: Cluster) -> None:
             openshift = RELEASES[releases[cluster.name]].openshift
-            cache = build.cache_root() / f"seed-{digest}" / openshift / cluster.name
+            cache = build.cache_root() / f"seed-{digest}" / openshift / platform / cluster.name
             fresh = not (cache / ".complete").exists()
             if not fresh:
                 shutil.copytree(cache / "etcd", cluster.directory / "etcd")
-            start_all(state, clusters, cluster, programs, progress, cache if fresh else None)
+            start_all(state, clusters, cluster, programs, azure, progress, cache if fresh else None)
 
         _each(clusters, start)
-        write_facts(state, clusters, releases)
+        write_facts(state, clusters, releases, azure)
         progress(f"up: {_told(releases)}; " + ", ".join(f"kubeconfig {c.kubeconfig(ADMIN)}" for c in clusters))
 
 
@@ -195,28 +203,46 @@ def cluster_at(state: Path, name: str, number: int, ports: dict[str, int]) -> Cl
     return Cluster(name, number, state, [*seed.control_plane(name), *seed.workers(name)], seed.apps_domain(name), ports)
 
 
-def prepare(state: Path, clusters: list[Cluster], releases: dict[str, str]) -> None:
+def prepare(state: Path, clusters: list[Cluster], releases: dict[str, str], platform: str) -> None:
     """Files that every start needs: certificates, node lists, measurements, silicon key."""
     for cluster in clusters:
         release = releases[cluster.name]
         if not (cluster.pki / "ca.crt").exists():
             cluster.write_pki(IDENTITIES)
         cluster.write_kubeconfigs(IDENTITIES)
-        nodes = seed.nodes(cluster.name, cluster.number)
+        nodes = seed.nodes(cluster.name, cluster.number, platform)
         for node in nodes:
             node["labels"].update({f"node-role.kubernetes.io/{role}": "" for role in node["roles"]})
         (cluster.directory / "nodes.json").write_text(json.dumps(nodes, indent=1))
         (cluster.directory / "measurements.json").write_text(json.dumps(RELEASES[release].measurements(), indent=1))
         (cluster.directory / "release").write_text(release)
-    for directory in ("cloud/images", "cloud/vms"):
-        (state / directory).mkdir(parents=True, exist_ok=True, mode=0o700)
+    for directory in ("arm", "images", "vms"):
+        (state / CLOUD / directory).mkdir(parents=True, exist_ok=True, mode=0o700)
     if not (state / "silicon" / "key.pem").exists():
         private, public = silicon.generate()
         write_private(state / "silicon" / "key.pem", private)
         write_private(state / "silicon" / "public.pem", public)
 
 
-def start_all(state: Path, clusters: list[Cluster], cluster: Cluster, programs: dict[str, Path], said: Progress,
+def start_azure(state: Path, clusters: list[Cluster], platform: str) -> dict[str, Any]:
+    """Start lab-arm with the resources of all clusters; what users need to know of it."""
+    directory, port = state / CLOUD / "arm", free_port()
+    processes = Processes(state / CLOUD)
+    processes.start(ARM, [
+        sys.executable, "-m", "lab", "arm", "--state", str(directory), "--port", str(port), "--platform", platform,
+        *(word for cluster in clusters for word in ("--cluster", cluster.name))], {"LAB_HOSTS": str(directory / "hosts.json")},
+        cwd=Path(__file__).resolve().parent.parent)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        processes.check(ARM)
+        with contextlib.suppress(OSError):
+            socket.create_connection((arm.HOST, port), 1).close()
+            return arm.facts(directory, port, platform)
+        time.sleep(0.05)
+    raise processes.failure(ARM, "did not answer in 30 s")
+
+
+def start_all(state: Path, clusters: list[Cluster], cluster: Cluster, programs: dict[str, Path], azure: dict[str, Any], said: Progress,
               seed_into: Path | None = None) -> None:
     """Start every program; with ``seed_into`` the data is seeded first and kept there for later starts."""
     def progress(text: str) -> None:
@@ -228,7 +254,7 @@ def start_all(state: Path, clusters: list[Cluster], cluster: Cluster, programs: 
     cluster.wait_ready(processes)
     if seed_into is not None:
         progress("API server ready; seeding a fresh installation (kept for later starts)")
-        asyncio.run(seed_cluster(cluster, json.loads(programs[build.CRDS].read_text())))
+        asyncio.run(seed_cluster(cluster, json.loads(programs[build.CRDS].read_text()), azure["platform"]))
         processes.stop("kube-apiserver", number=signal.SIGKILL)
         processes.stop("etcd")
         shutil.rmtree(seed_into, ignore_errors=True)
@@ -241,6 +267,7 @@ def start_all(state: Path, clusters: list[Cluster], cluster: Cluster, programs: 
     cluster.start_controller_manager(processes, programs)
     start_stand_ins(state, clusters, cluster, processes)
     asyncio.run(point_catalog(cluster))
+    asyncio.run(give_credentials(cluster, azure))
     wait_held(cluster)
     cluster.start_olm(processes, programs)
     asyncio.run(wait_settled(cluster, processes, progress))
@@ -248,7 +275,7 @@ def start_all(state: Path, clusters: list[Cluster], cluster: Cluster, programs: 
 
 def start_stand_ins(state: Path, clusters: list[Cluster], cluster: Cluster, processes: Processes) -> None:
     others = [other for other in clusters if other is not cluster]
-    hosts = os.pathsep.join(str(one.directory / "hosts.json") for one in (cluster, *others))
+    hosts = os.pathsep.join(str(one / "hosts.json") for one in (cluster.directory, *(o.directory for o in others), state / CLOUD / "arm"))
     root = Path(__file__).resolve().parent.parent
     for name in STAND_INS:
         program = f"lab-{name.replace('_', '-')}"
@@ -258,7 +285,7 @@ def start_stand_ins(state: Path, clusters: list[Cluster], cluster: Cluster, proc
         ], {"LAB_STATE": str(state), "LAB_HOSTS": hosts, "LAB_TIME_SCALE": str(time_scale())}, cwd=root)
 
 
-async def seed_cluster(cluster: Cluster, crds: list[dict[str, Any]]) -> None:
+async def seed_cluster(cluster: Cluster, crds: list[dict[str, Any]], platform: str) -> None:
     """CRDs, then the objects of a fresh installation."""
     kube = Kube.from_kubeconfig(cluster.kubeconfig(ADMIN), agent="lab-seed")
     try:
@@ -268,9 +295,10 @@ async def seed_cluster(cluster: Cluster, crds: list[dict[str, Any]]) -> None:
             async with gate:
                 await kube.ensure(obj)
 
+        crds = [*crds, *seed.crds(platform)]
         await asyncio.gather(*(create({**crd, "apiVersion": "apiextensions.k8s.io/v1"}) for crd in crds))
         release = RELEASES[(cluster.directory / "release").read_text()]
-        for obj, status in seed.objects(cluster.name, release.openshift):
+        for obj, status in seed.objects(cluster.name, release.openshift, platform):
             made = await ensure_served(kube, obj)
             if status is not None:
                 await kube.patch_status(made, status)
@@ -318,6 +346,24 @@ async def point_catalog(cluster: Cluster) -> None:
         await kube.close()
 
 
+async def give_credentials(cluster: Cluster, azure: dict[str, Any]) -> None:
+    """The cluster's own login to Azure, as the installer leaves it for the Cloud Credential Operator."""
+    own, conf = json.loads(Path(azure["clients"]).read_text())["cluster"], seed.cloud_conf(cluster.name, azure["platform"])
+    kube = Kube.from_kubeconfig(cluster.kubeconfig(ADMIN), agent="lab-seed")
+    try:
+        await kube.apply({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": "azure-credentials", "namespace": "kube-system",
+                         "annotations": {"cloudcredential.openshift.io/mode": "passthrough"}},
+            "stringData": {
+                "azure_client_id": own["client_id"], "azure_client_secret": own["secret"], "azure_tenant_id": own["tenant"],
+                "azure_subscription_id": azure["subscription"], "azure_region": conf["location"],
+                "azure_resource_prefix": seed.infrastructure(cluster.name), "azure_resourcegroup": conf["resourceGroup"]},
+        }, "lab-seed", force=True)
+    finally:
+        await kube.close()
+
+
 async def wait_settled(cluster: Cluster, processes: Processes, progress: Callable[[str], None]) -> None:
     """Until nodes are Ready, pools are settled and the operator index answers."""
     kube = Kube.from_kubeconfig(cluster.kubeconfig(ADMIN), agent="lab-seed")
@@ -348,15 +394,15 @@ async def wait_settled(cluster: Cluster, processes: Processes, progress: Callabl
         await kube.close()
 
 
-def write_facts(state: Path, clusters: list[Cluster], releases: dict[str, str]) -> None:
+def write_facts(state: Path, clusters: list[Cluster], releases: dict[str, str], azure: dict[str, Any]) -> None:
     content = {
-        "time_scale": time_scale(),
+        "time_scale": time_scale(), "azure": azure,
         "clusters": {cluster.name: {
             "name": cluster.name, "number": cluster.number, "release": releases[cluster.name],
             "kubeconfig": str(cluster.kubeconfig(ADMIN)), "api": cluster.server, "apps_domain": cluster.domain,
             "ingress_address": f"127.{cluster.number}.0.2:{INGRESS_PORT}",
             "measurements": str(cluster.directory / "measurements.json"), "hosts": str(cluster.directory / "hosts.json"),
-            "audit_log": str(cluster.directory / "audit.log"), "platform": "azure", "ports": cluster.ports,
+            "audit_log": str(cluster.directory / "audit.log"), "platform": azure["platform"], "ports": cluster.ports,
         } for cluster in clusters},
     }
     partial = state / "lab.json.partial"
@@ -414,7 +460,8 @@ def snapshot(state: Path, name: str) -> None:
         clusters = _running_clusters(state, found)
         for kept in SHARED:
             if (state / kept).is_dir():
-                shutil.copytree(state / kept, partial / kept, symlinks=True, ignore=shutil.ignore_patterns("*.sock", "roots"))
+                shutil.copytree(state / kept, partial / kept, symlinks=True, 
+                                ignore=shutil.ignore_patterns("*.sock", "*.partial", "roots", "pid"))
 
         def keep(cluster: Cluster) -> None:
             processes = Processes(cluster.directory)
@@ -466,11 +513,13 @@ def restore(state: Path, name: str) -> None:
                 elif item.name != "number":
                     shutil.copy2(item, cluster.directory / item.name)
         releases = {name: (part / "release").read_text() for name, part in parts.items()}
-        for machine in (state / "cloud" / "vms").glob("*"):
+        for machine in (state / CLOUD / "vms").glob("*"):
             shutil.rmtree(machine)  # machines do not live through a power cut of the lab
-        prepare(state, clusters, releases)
-        _each(clusters, lambda cluster: start_all(state, clusters, cluster, programs, progress))
-        write_facts(state, clusters, releases)
+        platform = arm.platform(state / CLOUD / "arm")
+        prepare(state, clusters, releases, platform)
+        azure = start_azure(state, clusters, platform)
+        _each(clusters, lambda cluster: start_all(state, clusters, cluster, programs, azure, progress))
+        write_facts(state, clusters, releases, azure)
         progress(f"restored {name}")
 
 

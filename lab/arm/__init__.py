@@ -27,6 +27,8 @@ from lab.program import log
 from lab.program import main as run_program
 
 HOST = "127.0.0.1"
+#: What programs of the lab call it, by ``hosts.json``.
+NAMES = ("management.azure.com", "login.microsoftonline.com")
 AUDIENCE = "https://management.azure.com"
 
 
@@ -34,7 +36,7 @@ def prepare(directory: Path, clusters: list[str], platform: str) -> dict[str, An
     """The state below ``directory``, made where it is missing: certificate, identities, resources. Returns the identities."""
     file = directory / "identities.json"
     if not file.exists():
-        Authority(directory / "pki", "ca").issue("arm", "lab-arm", names=(HOST, "localhost"))
+        Authority(directory / "pki", "ca").issue("arm", "lab-arm", names=(HOST, "localhost", *NAMES))
         found = seed.identities(clusters, platform)
         for name, client in found["clients"].items():
             for kind in ("pem", "token"):
@@ -44,9 +46,15 @@ def prepare(directory: Path, clusters: list[str], platform: str) -> dict[str, An
                     client[kind] = str(path)
         write_private(directory / "clients.json", json.dumps(found["clients"], indent=1).encode())
         seed.fill(Store(directory / "resources.json"), clusters, platform)
+        found["platform"] = platform
         write_private(file, json.dumps(found).encode())  # last: what is there is whole
     identities: dict[str, Any] = json.loads(file.read_text())
     return identities
+
+
+def platform(directory: Path) -> str:
+    """How the clusters of a state were installed."""
+    return str(json.loads((directory / "identities.json").read_text())["platform"])
 
 
 def facts(directory: Path, port: int, platform: str) -> dict[str, Any]:
@@ -73,6 +81,9 @@ async def serve(directory: Path, port: int, clusters: list[str], platform: str, 
         await site.start()
         bound = int(runner.addresses[0][1])
         arm.url = f"https://{HOST}:{bound}"
+        hosts = directory / "hosts.partial"
+        hosts.write_text(json.dumps({f"{name}:443": f"{HOST}:{bound}" for name in NAMES}))
+        hosts.rename(directory / "hosts.json")
         log.info("listening on %s, %d resources of %s (%s)", arm.url, len(arm.store.resources), ", ".join(clusters), platform)
         if announce:
             print(json.dumps(facts(directory, bound, platform)), flush=True)

@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from lab.arm import network
 from lab.arm.errors import Refusal
 from lab.arm.ids import last, ref, same
 from lab.arm.store import Resource, Store
@@ -56,6 +57,8 @@ REGIONS = {"eastus": "East US", "westus": "West US", "northeurope": "North Europ
 LIMITS = {("eastus", "standardDCASv5Family"): 64, ("eastus", "standardECASv5Family"): 8, ("eastus", "standardDSv5Family"): 100,
           ("northeurope", "standardDCASv5Family"): 32}
 FAMILY_LIMIT, TOTAL_LIMIT = 10, 200
+#: Values of a definition's feature SecurityType with which confidential machines can be made of its versions.
+CONFIDENTIAL_FEATURES = ("ConfidentialVM", "ConfidentialVmSupported", "TrustedLaunchAndConfidentialVmSupported")
 
 
 def kind_of(name: str) -> str | None:
@@ -132,10 +135,13 @@ def links(kind: str, properties: dict[str, Any]) -> Links:
     """(resource id, action) that a resource refers to, and for which its writer needs that right."""
     found: Links = []
     if kind == MACHINE:
-        for one in properties.get("networkProfile", {}).get("networkInterfaces") or []:
+        profile = properties.get("networkProfile", {})
+        for one in profile.get("networkInterfaces") or []:
             found.append((ref(one), "Microsoft.Network/networkInterfaces/join/action"))
+        for one in profile.get("networkInterfaceConfigurations") or []:
+            found += network.links(network.NIC, _interface(one))
         image = ref(properties.get("storageProfile", {}).get("imageReference"))
-        if image.lower().startswith("/subscriptions/"):
+        if "/images/" in image.lower():
             found.append((image, f"{VERSION if '/versions/' in image.lower() else IMAGE}/read"))
     return found
 
@@ -146,18 +152,54 @@ def written(store: Store, kind: str, resource: Resource, old: Resource | None) -
     for name in ("provisioningState", "instanceView"):
         properties.pop(name, None)
     for target, _action in links(kind, properties):
+        if store.get(target) is None and "/galleries/" in target.lower():
+            raise Refusal(404, "GalleryImageNotFound", f"The gallery image {target} is not available in {resource['location']} region. "
+                          "Please contact image owner to replicate to this region, or change your requested region.")
         if store.get(target) is None:
             raise Refusal(404, "NotFound", f"The resource {target} cannot be found in subscription {target.split('/')[2]}.")
     properties["timeCreated"] = (old or {}).get("properties", {}).get("timeCreated") or _now()
     if kind == MACHINE:
-        return _check_machine(store, resource, old)
+        return _written_machine(store, resource, old)
     if kind == DISK:
         properties.setdefault("diskSizeGB", 32)
         properties["diskState"] = "Attached" if resource.get("managedBy") else "Unattached"
     return []
 
 
-def _check_machine(store: Store, resource: Resource, old: Resource | None) -> list[Resource]:
+def _interface(configuration: dict[str, Any]) -> dict[str, Any]:
+    """The properties of the network interface that a machine's networkInterfaceConfiguration asks for."""
+    given = configuration.get("properties") or {}
+    return {"ipConfigurations": [{"name": one.get("name"), "properties": {"subnet": (one.get("properties") or {}).get("subnet") or {}}}
+                                 for one in given.get("ipConfigurations") or []],
+            **({"networkSecurityGroup": given["networkSecurityGroup"]} if given.get("networkSecurityGroup") else {})}
+
+
+def _make_interfaces(store: Store, resource: Resource) -> list[Resource]:
+    """The interfaces that a machine asks for to be made with it. Raises :class:`Refusal`."""
+    profile = resource["properties"].get("networkProfile", {})
+    group = resource["id"].rsplit("/providers/", 1)[0]
+    made = []
+    for one in profile.pop("networkInterfaceConfigurations", None) or []:
+        nic: Resource = {"id": f"{group}/providers/{network.NIC}/{one.get('name')}", "name": one.get("name"), "type": network.NIC,
+                         "location": resource["location"], "tags": dict(resource.get("tags") or {}), "properties": _interface(one)}
+        network.written(store, network.NIC, nic, None)
+        option = (one.get("properties") or {}).get("deleteOption", "Detach")
+        profile.setdefault("networkInterfaces", []).append({"id": nic["id"], "properties": {"primary": not made, "deleteOption": option}})
+        made.append(nic)
+    return made
+
+
+def _check_image(store: Store, properties: dict[str, Any]) -> None:
+    """Raise :class:`Refusal` unless confidential machines can be made of an image."""
+    image = ref(properties.get("storageProfile", {}).get("imageReference"))
+    definition = store.get(image.rsplit("/versions/", 1)[0]) if "/versions/" in image else None
+    features = (definition or {}).get("properties", {}).get("features") or []
+    kinds = [str(one.get("value")) for one in features if one.get("name") == "SecurityType"]
+    if definition is not None and not set(kinds) & set(CONFIDENTIAL_FEATURES):
+        raise Refusal(400, "BadRequest", "The provided gallery image does not support security type 'ConfidentialVM'.")
+
+
+def _written_machine(store: Store, resource: Resource, old: Resource | None) -> list[Resource]:
     properties, region = resource["properties"], resource["location"]
     name = properties.get("hardwareProfile", {}).get("vmSize", "")
     size = size_named(name)
@@ -178,6 +220,11 @@ def _check_machine(store: Store, resource: Resource, old: Resource | None) -> li
         raise Refusal(400, "BadRequest", f"The VM size '{size.name}' is not supported for creation of VMs and Virtual Machine Scale Set "
                       "with "
                       "'ConfidentialVM' security type.")
+    image = ref(properties.get("storageProfile", {}).get("imageReference"))
+    if image and "/images/" not in image.lower():
+        raise Refusal(400, "InvalidParameter", "The value of parameter imageReference.id is invalid.")
+    if security == "ConfidentialVM":
+        _check_image(store, properties)
     if old is None:
         _check_quota(store, resource, size)
     for one in properties.get("networkProfile", {}).get("networkInterfaces") or []:
@@ -196,9 +243,10 @@ def _check_machine(store: Store, resource: Resource, old: Resource | None) -> li
     group = resource["id"].rsplit("/providers/", 1)[0]
     disk_id = f"{group}/providers/{DISK}/{disk['name']}"
     disk.setdefault("managedDisk", {})["id"] = disk_id
+    made = _make_interfaces(store, resource)
     if store.get(disk_id):
-        return []
-    return [{"id": disk_id, "name": disk["name"], "type": DISK, "location": region, "tags": dict(resource.get("tags") or {}),
+        return made
+    return [*made, {"id": disk_id, "name": disk["name"], "type": DISK, "location": region, "tags": dict(resource.get("tags") or {}),
              "managedBy": resource["id"], "sku": {"name": disk["managedDisk"].get("storageAccountType", "Premium_LRS")},
              "properties": {"osType": disk.get("osType", "Linux"), "diskSizeGB": disk.get("diskSizeGB", 32), "diskState": "Attached",
                             "timeCreated": _now(), "creationData": {"createOption": "FromImage"}}}]

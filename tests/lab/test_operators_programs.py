@@ -14,16 +14,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from lab import idle, podvm_image
+from lab import idle, podvm_image, seed
 from lab.osc_serving import allowed, denied, serve
 from lab.peerpods_webhook import HYPERVISOR, mutate, review
 from lab.podvm_image import Failed
 from lab.releases import RELEASES, pinned
+from tests.lab.arm_running import Running
 from tests.lab.operators_fake import FakeKube
 
+GROUP = seed.cloud_conf("lab")["resourceGroup"]
 NS = "openshift-sandboxed-containers-operator"
 VM = {"requests": {"kata.peerpods.io/vm": "1"}, "limits": {"kata.peerpods.io/vm": "1"}}
-GUID = "0a1b2c3d-0000-4000-8000-000000000001"
 
 
 def pod(*containers, runtime_class="kata-remote", **spec):
@@ -70,16 +71,29 @@ def test_review_answers():
 
 # Image job
 
+@pytest.fixture(scope="module")
+def arm(tmp_path_factory):
+    running = Running(tmp_path_factory.mktemp("cloud") / "arm", "azure")
+    yield running
+    running.stop()
+
+
 @pytest.fixture
-def environment(tmp_path, monkeypatch):
+def environment(arm, monkeypatch):
+    directory = podvm_image.Path(arm.facts["control"]).parent
     monkeypatch.setenv("LAB_TIME_SCALE", "0")
-    return {
-        "CLOUD_PROVIDER": "azure", "AZURE_SUBSCRIPTION_ID": GUID, "AZURE_CLIENT_ID": GUID, "AZURE_CLIENT_SECRET": "s",
-        "AZURE_TENANT_ID": GUID, "AZURE_RESOURCE_GROUP": "rg", "AZURE_REGION": "eastus",
+    monkeypatch.setenv("LAB_HOSTS", str(directory / "hosts.json"))
+    client = arm.clients["installer"]
+    yield {
+        "CLOUD_PROVIDER": "azure", "AZURE_SUBSCRIPTION_ID": arm.facts["subscription"], "AZURE_CLIENT_ID": client["client_id"],
+        "AZURE_CLIENT_SECRET": client["secret"], "AZURE_TENANT_ID": client["tenant"], "AZURE_RESOURCE_GROUP": GROUP,
+        "AZURE_REGION": "eastus",
         "IMAGE_GALLERY_NAME": "PodVMGallery_1f2e3d4c", "IMAGE_DEFINITION_NAME": "podvm-image", "IMAGE_VERSION": "1.0.1",
         "PODVM_IMAGE_URI": "oci::" + pinned("podvm-oci", "1.11.1"), "CONFIDENTIAL_COMPUTE_ENABLED": "yes",
-        "UPDATE_PEERPODS_CM": "yes", "LAB_CLOUD": str(tmp_path), "LAB_POD_NAMESPACE": NS,
+        "UPDATE_PEERPODS_CM": "yes", "LAB_CLOUD": str(directory.parent), "LAB_POD_NAMESPACE": NS,
     }
+    for file in (directory.parent / "images").glob("*"):
+        file.unlink()
 
 
 def cluster():
@@ -92,12 +106,19 @@ def images(environment):
     return [json.loads(file.read_text()) for file in folder.glob("*.json")] if folder.exists() else []
 
 
-def test_create_then_delete(environment):
+def galleries(arm):
+    return [one.name for one in arm.compute().galleries.list_by_resource_group(GROUP)]
+
+
+def test_create_then_delete(environment, arm):
     kube = cluster()
     asyncio.run(podvm_image.create(environment, kube))
     (image,) = images(environment)
-    expected = (f"/subscriptions/{GUID}/resourceGroups/rg/providers/Microsoft.Compute/galleries/PodVMGallery_1f2e3d4c"
+    expected = (f"{arm.subscription}/resourceGroups/{GROUP}/providers/Microsoft.Compute/galleries/PodVMGallery_1f2e3d4c"
                 "/images/podvm-image/versions/1.0.1")
+    definition = arm.compute().gallery_images.get(GROUP, "PodVMGallery_1f2e3d4c", "podvm-image")
+    assert [(one.name, one.value) for one in definition.features] == [("SecurityType", "ConfidentialVmSupported")]
+    assert arm.compute().gallery_image_versions.get(GROUP, "PodVMGallery_1f2e3d4c", "podvm-image", "1.0.1").id == expected
     assert image["id"] == expected
     assert image["confidential"] is True
     assert image["pcrs"] == {str(k): v for k, v in RELEASES["1.11/1.0"].pcrs.items()}
@@ -107,6 +128,7 @@ def test_create_then_delete(environment):
     asyncio.run(podvm_image.delete({**environment, "IMAGE_ID": expected}, kube))
     config = kube.peek("ConfigMap", "peer-pods-cm", NS)
     assert images(environment) == []
+    assert galleries(arm) == []
     assert config["data"]["AZURE_IMAGE_ID"] == ""
     assert config["metadata"]["annotations"] == {}
 
@@ -128,6 +150,8 @@ def test_config_map_is_left_alone_without_update_peerpods_cm(environment):
     ({"CLOUD_PROVIDER": "aws"}, "CLOUD_PROVIDER is empty or not set to azure"),
     ({"AZURE_RESOURCE_GROUP": ""}, "AZURE_RESOURCE_GROUP is empty"),
     ({"AZURE_TENANT_ID": "anything"}, "Failed to login to Azure"),
+    ({"AZURE_CLIENT_SECRET": "wrong"}, "Failed to login to Azure"),
+    ({"AZURE_RESOURCE_GROUP": "nowhere"}, "Failed to create Azure image gallery"),
     ({"PODVM_IMAGE_URI": "oci::example.test/other:1"}, "Failed to get the pod VM image"),
 ])
 def test_script_errors(environment, changes, text):
