@@ -16,7 +16,6 @@ import logging
 import os
 import random
 import re
-import signal
 import string
 import subprocess
 import sys
@@ -219,19 +218,11 @@ class Adaptor:
                 await arm.delete(self.machine_id(name), COMPUTE)
         except (AzureError, OSError) as error:
             log.error("beginning VM deletion: %s", error)
+            return {}
         directory = self.cloud / "vms" / Path(name).name
         if not (directory / "vm.json").exists():
             return {}
         vm = json.loads((directory / "vm.json").read_text())
-        try:
-            pid = int((directory / "pid").read_text())
-            os.kill(pid, signal.SIGTERM)
-            for _ in range(50):
-                os.kill(pid, 0)
-                await asyncio.sleep(0.02)
-            os.kill(pid, signal.SIGKILL)
-        except (OSError, ValueError):
-            pass
         Path(vm["agent"]).unlink(missing_ok=True)
         subprocess.run(["rm", "-rf", "--one-file-system", str(directory), vm["scratch"]], check=False)
         known = self.vms.pop(name, None)

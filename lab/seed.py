@@ -78,13 +78,14 @@ def cloud_conf(cluster: str, platform: str = "azure") -> Object:
 
 def nodes(cluster: str, number: int, platform: str = "azure") -> list[Object]:
     """What lab-node registers."""
+    group = cloud_conf(cluster, platform)["resourceGroup"]
     found = []
     for index, name in enumerate([*control_plane(cluster), *workers(cluster)]):
         roles = ["master", "control-plane"] if name in control_plane(cluster) else ["worker"]
         zone = f"{REGION}-{index % 3 + 1}"
         found.append({
             "name": name, "roles": roles, "address": f"10.{number}.0.{10 + index}",
-            "providerID": f"azure:///subscriptions/{SUBSCRIPTION}/resourceGroups/{cloud_conf(cluster, platform)['resourceGroup']}/providers/"
+            "providerID": f"azure:///subscriptions/{SUBSCRIPTION}/resourceGroups/{group}/providers/"
                           f"Microsoft.Compute/virtualMachines/{name}",
             "labels": {
                 "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", "kubernetes.io/hostname": name,

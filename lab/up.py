@@ -460,7 +460,7 @@ def snapshot(state: Path, name: str) -> None:
         clusters = _running_clusters(state, found)
         for kept in SHARED:
             if (state / kept).is_dir():
-                shutil.copytree(state / kept, partial / kept, symlinks=True, 
+                shutil.copytree(state / kept, partial / kept, symlinks=True,
                                 ignore=shutil.ignore_patterns("*.sock", "*.partial", "roots", "pid"))
 
         def keep(cluster: Cluster) -> None:

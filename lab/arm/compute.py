@@ -178,7 +178,7 @@ def _make_interfaces(store: Store, resource: Resource) -> list[Resource]:
     """The interfaces that a machine asks for to be made with it. Raises :class:`Refusal`."""
     profile = resource["properties"].get("networkProfile", {})
     group = resource["id"].rsplit("/providers/", 1)[0]
-    made = []
+    made: list[Resource] = []
     for one in profile.pop("networkInterfaceConfigurations", None) or []:
         nic: Resource = {"id": f"{group}/providers/{network.NIC}/{one.get('name')}", "name": one.get("name"), "type": network.NIC,
                          "location": resource["location"], "tags": dict(resource.get("tags") or {}), "properties": _interface(one)}

@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from lab.arm import compute, network, versions
+from lab.arm import compute, machines, network, versions
 from lab.arm.entra import Entra, OAuthError
 from lab.arm.errors import Refusal
 from lab.arm.ids import GROUP_TYPE, SUBSCRIPTION_TYPE, Place, last, parse, same
@@ -317,6 +317,7 @@ class Arm:
         self.store.remove(found["id"])
         if kind == compute.MACHINE:
             compute.removed(self.store, found)
+            machines.stop(self.directory.parent, found["name"])
         return 202, None, self._operation(request, place, location=True)
 
     def _operation(self, request: web.Request, place: Place, location: bool) -> dict[str, str]:

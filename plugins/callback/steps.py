@@ -10,6 +10,7 @@ short_description: Table of the documented steps and the verdict at the end of a
 description:
   - Prints one line for each play named C(Step NN | title) at the end of the run, with zone, result, number of changed
     tasks and seconds, and below it the verdict of M(confidential.containers.attestation_check).
+  - What plays named C(Before step NN | ...), C(After step NN | ...) and C(Instead of step NN | ...) do is counted there.
   - Prints nothing when a run holds no such play.
 author:
   - The confidential.containers contributors (@confidential-containers)
@@ -23,7 +24,7 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 
-STEP = re.compile(r"^Step (\d\d) \| (.+)$")
+STEP = re.compile(r"^(Step|(?:Before|After|Instead of) step) (\d\d) \| (.+)$")
 VERDICTS = {
     "attested": "the secret reached an attested pod (sha256 compared inside the pod); "
                 "the KBS refused the pod with tampered initdata",
@@ -33,11 +34,10 @@ VERDICTS = {
 
 
 class Step:
-    """One play of the table."""
+    """One line of the table: a step's plays. ``zone``: of the play that did something last."""
 
     def __init__(self, number: str, title: str, zone: str) -> None:
         self.number, self.title, self.zone = number, title, zone
-        self.started = time.monotonic()
         self.seconds = 0.0
         self.ran = self.changed = self.failed = 0
 
@@ -82,13 +82,14 @@ class CallbackModule(CallbackBase):
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps: list[Step] = []
+        self.steps: dict[str, Step] = {}
         self.current: Step | None = None
+        self.zone, self.started = "", 0.0
         self.verdicts: dict[str, str] = {}
 
     def _end_step(self) -> None:
         if self.current is not None:
-            self.current.seconds = time.monotonic() - self.current.started
+            self.current.seconds += time.monotonic() - self.started
             self.current = None
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
@@ -96,9 +97,12 @@ class CallbackModule(CallbackBase):
         found = STEP.match(play.get_name().strip())
         if found:
             hosts = play.hosts if isinstance(play.hosts, str) else ",".join(play.hosts)
-            zone = {"spokes": "spoke"}.get(hosts, hosts)
-            self.current = Step(found.group(1), found.group(2), zone)
-            self.steps.append(self.current)
+            self.zone, self.started = {"spokes": "spoke"}.get(hosts, hosts), time.monotonic()
+            word, number, title = found.groups()
+            self.current = self.steps.setdefault(number, Step(number, title, self.zone))
+            if word == "Step":
+                self.current.title = title
+                self.current.zone = self.current.zone if self.current.ran else self.zone
 
     def _count(self, result: Any, failed: bool = False) -> None:
         data = result._result
@@ -109,6 +113,7 @@ class CallbackModule(CallbackBase):
         if self.current is None:
             return
         self.current.ran += 1
+        self.current.zone = self.zone
         self.current.changed += bool(data.get("changed"))
         self.current.failed += failed
 
@@ -126,5 +131,5 @@ class CallbackModule(CallbackBase):
         if not self.steps:
             return
         self._display.display("")
-        for line in render(self.steps, together(self.verdicts)):
+        for line in render(list(self.steps.values()), together(self.verdicts)):
             self._display.display(line)

@@ -19,20 +19,13 @@ ROOT = Path(__file__).parents[2]
 NETWORK = "2026-03-01"
 
 
-class Running:
-    """A lab-arm of this test: its facts, clients of Azure's libraries, plain requests."""
+class Arm:
+    """A lab-arm as its facts describe it: clients of Azure's libraries, plain requests, what it was asked."""
 
-    def __init__(self, directory: Path, platform: str) -> None:
-        self.process = subprocess.Popen([sys.executable, "-m", "lab", "arm", "--state", str(directory), "--platform", platform],
-                                        cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "LAB_STATE": str(directory)})
-        assert self.process.stdout is not None
-        self.facts: dict[str, Any] = json.loads(self.process.stdout.readline())
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.facts = facts
         self.clients: dict[str, dict[str, str]] = json.loads(Path(self.facts["clients"]).read_text())
         self.subscription = f"/subscriptions/{self.facts['subscription']}"
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(10) == 0
 
     def _shared(self) -> dict[str, Any]:
         return {"authority": self.facts["authority"], "disable_instance_discovery": True, "connection_verify": self.facts["ca"]}
@@ -73,3 +66,22 @@ class Running:
 
     def audit(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in Path(self.facts["audit"]).read_text().splitlines()]
+
+    def resources(self) -> dict[str, Any]:
+        """Every resource as it is stored, without what changes at each write."""
+        found = json.loads((Path(self.facts["control"]).parent / "resources.json").read_text())
+        return {key: {name: value for name, value in one.items() if name != "etag"} for key, one in found.items()}
+
+
+class Running(Arm):
+    """A lab-arm of this test's own."""
+
+    def __init__(self, directory: Path, platform: str) -> None:
+        self.process = subprocess.Popen([sys.executable, "-m", "lab", "arm", "--state", str(directory), "--platform", platform],
+                                        cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "LAB_STATE": str(directory)})
+        assert self.process.stdout is not None
+        super().__init__(json.loads(self.process.stdout.readline()))
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(10) == 0

@@ -51,7 +51,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
         raise CocoError("Nothing is deleted", "neither a list nor delete is given",
                         "List what shall go (only), or set delete: true for all that the report shows.")
     cluster = Cluster.from_params(params)
-    azure = Azure.from_params(params, context.progress)
+    azure = Azure.from_params(params, context.progress, parse(params["subnet_id"]).subscription if params["subnet_id"] else "")
     there = resources(azure, params["resource_group"])  # before the cluster's pods: a pod of a machine seen here is seen then, too
     try:
         living = {**state(cluster, params["namespace"]), "subnet_id": params["subnet_id"]}
@@ -98,12 +98,13 @@ def resources(azure: Azure, group: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def state(cluster: Cluster, namespace: str) -> dict[str, Any]:
-    """What the cluster still has: PeerPods, kata pods, KataConfig, the image in use, the gallery's suffix."""
+    """What the cluster still has: PeerPods (not those that only wait for an adaptor), kata pods, KataConfig, image, the gallery's suffix."""
     config_map = cluster.get("v1", "ConfigMap", "peer-pods-cm", namespace) or {}
     version = cluster.get("config.openshift.io/v1", "ClusterVersion", "version") or {}
     return {
         "instances": [str((one.get("spec") or {}).get("instanceID", ""))
-                      for one in listed(cluster, "confidentialcontainers.org/v1alpha1", "PeerPod")],
+                      for one in listed(cluster, "confidentialcontainers.org/v1alpha1", "PeerPod")
+                      if not one["metadata"].get("deletionTimestamp")],
         "pods": [name.partition("/")[2] for name in kata_pods(cluster.list("v1", "Pod"))],
         "kataconfig": bool(listed(cluster, "kataconfiguration.openshift.io/v1", "KataConfig")),
         "image_id": (config_map.get("data") or {}).get("AZURE_IMAGE_ID", ""),

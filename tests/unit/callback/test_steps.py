@@ -54,6 +54,20 @@ def test_table_and_verdict(callback: Any) -> None:
     assert run.verdict.startswith("the secret reached an attested pod")
 
 
+def test_what_is_done_before_and_instead_of_a_step_is_counted_there(callback: Any) -> None:
+    callback.v2_playbook_on_play_start(play("Before step 05 | Give pod VMs a way out", "spokes"))
+    callback.v2_runner_on_ok(result(changed=True))
+    callback.v2_playbook_on_play_start(play("Step 05 | Update the peer pods config map", "spokes"))
+    callback.v2_runner_on_ok(result(changed=True))
+    callback.v2_playbook_on_play_start(play("Step 11 | Configure values", "hub"))
+    callback.v2_playbook_on_play_start(play("Instead of step 11 | The same elsewhere", "spokes"))
+    callback.v2_runner_on_failed(result(changed=False))
+    callback.v2_playbook_on_stats(None)
+    run = parse(2, "\n".join(callback._display.lines), 0.0)
+    assert [(n, s["title"], s["zone"], s["result"], s["changed"]) for n, s in run.steps.items()] == [
+        ("05", "Update the peer pods config map", "spoke", "ok", 2), ("11", "Configure values", "spoke", "failed", 0)]
+
+
 def test_a_failed_step_and_no_verdict(callback: Any) -> None:
     callback.v2_playbook_on_play_start(play("Step 12 | KbsConfig", "hub"))
     callback.v2_runner_on_failed(result(changed=False))

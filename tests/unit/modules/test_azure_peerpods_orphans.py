@@ -47,6 +47,10 @@ def test_a_report_by_default(arm: FakeArm, call: Any, lines: list[str]) -> None:
     assert len(lines) == len(IN_ORDER)
 
 
+def test_the_subscription_is_the_subnets_where_none_is_given(arm: FakeArm, call: Any) -> None:
+    assert len(call(MODULE, **{**OPTIONS, "subscription_id": None})["orphans"]) == len(IN_ORDER)
+
+
 def test_all_in_order_and_twice(arm: FakeArm, call: Any) -> None:
     would = call(MODULE, check=True, diff=True, state="absent", delete=True, **OPTIONS)
     assert (would["changed"], arm.writes()) == (True, [])
@@ -77,6 +81,13 @@ def test_a_peerpod_without_its_pod_keeps_its_machine(arm: FakeArm, api: FakeApi,
     api.put({"apiVersion": "confidentialcontainers.org/v1alpha1", "kind": "PeerPod", "metadata": {"name": "p", "namespace": "default"},
              "spec": {"cloudProvider": "azure", "instanceID": f"{BASE}/Microsoft.Compute/virtualMachines/{DEAD}"}})
     assert [one["kind"] for one in call(MODULE, **OPTIONS)["orphans"]] == ["version", "definition", "gallery"]
+
+
+def test_a_peerpod_that_waits_for_its_adaptor_keeps_nothing(arm: FakeArm, api: FakeApi, call: Any) -> None:
+    api.put({"apiVersion": "confidentialcontainers.org/v1alpha1", "kind": "PeerPod", "metadata": {
+        "name": "p", "namespace": "default", "finalizers": ["peer.pod/finalizer"], "deletionTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"cloudProvider": "azure", "instanceID": f"{BASE}/Microsoft.Compute/virtualMachines/{DEAD}"}})
+    assert [one["name"] for one in call(MODULE, **OPTIONS)["orphans"]] == IN_ORDER
 
 
 def test_images_of_a_kataconfig_stay(arm: FakeArm, api: FakeApi, call: Any) -> None:
