@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lab import seed
 from tests.contract.cluster import OSC, until
 from tests.contract.deployed import (
     ANNOTATION,
@@ -32,6 +33,7 @@ from tests.contract.deployed import (
     waiting,
 )
 from tests.integration.lab import Lab
+from tests.lab.arm_running import Arm
 
 DAEMON = f"/apis/apps/v1/namespaces/{OSC}/daemonsets/osc-caa-ds"
 LABEL = "name=osc-caa-ds"
@@ -113,8 +115,15 @@ def test_vm_of_a_pod(deployed: Lab) -> None:
         [owner] = made["metadata"]["ownerReferences"]
         assert (owner["kind"], owner["name"]) == ("Pod", name)
         assert made["spec"]["cloudProvider"] == "azure"
-        assert found.group(1) in made["spec"]["instanceID"]
+        assert re.fullmatch(rf"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.Compute/virtualMachines/{found.group(1)}",
+                            made["spec"]["instanceID"])
+        arm = Arm(deployed.facts["azure"])
+        machine = arm.compute().virtual_machines.get(seed.cloud_conf("lab")["resourceGroup"], found.group(1))
+        assert (machine.security_profile.security_type, machine.hardware_profile.vm_size) == ("ConfidentialVM", CONFIDENTIAL)
+        nic = machine.network_profile.network_interfaces[0].id
+        assert nic.endswith(f"/{found.group(1)}-net")
     until(lambda: not peer_pods(deployed, name))
+    until(lambda: not [key for key in arm.resources() if found.group(1) in key])
 
 
 def test_configuration_is_read_at_the_start_only(deployed: Lab) -> None:
@@ -151,13 +160,16 @@ def test_annotation(deployed: Lab) -> None:
 
 
 PLAIN = 'algorithm = "sha256"\nversion = "0.1.0"\n\n[data]\n'
+NO_IMAGE = (f"/subscriptions/{seed.SUBSCRIPTION}/resourceGroups/{seed.cloud_conf('lab')['resourceGroup']}/providers/Microsoft.Compute"
+            "/galleries/none/images/podvm-image/versions/1.0.1")
 FAILURES = {
     "not base64": ({ANNOTATION: "!"}, "failed to set initdata from annotation"),
     "not gzip": ({ANNOTATION: base64.b64encode(PLAIN.encode()).decode()}, "failed to set initdata from annotation"),
     "algorithm": ({ANNOTATION: encoded(PLAIN.replace("sha256", "md5"))}, "failed to set initdata from annotation"),
     "too large": ({ANNOTATION: encoded(f'{PLAIN}"aa.toml" = "{os.urandom(40_000).hex()}"\n')},
                   "base64 encoded userData is greater than 64KB"),
-    "no such image": ({f"{HYPERVISOR}image": "/subscriptions/none"}, "GalleryImageNotFound"),
+    "no such image": ({f"{HYPERVISOR}image": NO_IMAGE}, "GalleryImageNotFound"),
+    "no image": ({f"{HYPERVISOR}image": "/subscriptions/none"}, "InvalidParameter"),
 }
 
 
@@ -171,7 +183,7 @@ def test_failures(deployed: Lab, annotations: dict[str, str], words: str) -> Non
 
 def test_words_of_the_cloud(deployed: Lab) -> None:
     """Row 1 of operators.md 10: what comes before the cloud's own words."""
-    with pod(deployed, "cloud", {f"{HYPERVISOR}image": "/subscriptions/none"}) as name:
+    with pod(deployed, "cloud", {f"{HYPERVISOR}image": NO_IMAGE}) as name:
         assert re.search(r"creating an instance : Creating instance \(podvm-cloud-\S+\): .*beginning VM creation or update: ",
                          failure(deployed, name, "GalleryImageNotFound"))
 

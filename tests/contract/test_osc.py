@@ -12,10 +12,12 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab import seed
 from tests.contract.cluster import OSC, subscribe, until
 from tests.integration.lab import Lab
 
@@ -37,10 +39,10 @@ MUTATING, SCC_NAME = f"{WEBHOOKS}/mutating-webhook-configuration", f"{SCC}/sandb
 
 WORKER, KATA_OC = "node-role.kubernetes.io/worker", "node-role.kubernetes.io/kata-oc"
 FINALIZER, CLASS_FINALIZER = "kataconfiguration.openshift.io/finalizer", "kataconfig.openshift.io/runtime-class-cleanup"
-GUID = "5b0e6d3c-7f7d-4c55-9d0c-2f6d6a1f0a11"
 KEYS = ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID")
 INITDATA = base64.b64encode(gzip.compress(b'algorithm = "sha384"\nversion = "0.1.0"\n[data]\nmine = "1"\n')).decode()
-IMAGE = "Microsoft.Compute/galleries/PodVMGallery_"
+IMAGE = (f"/subscriptions/{seed.SUBSCRIPTION}/resourceGroups/{seed.cloud_conf('lab')['resourceGroup']}/providers/"
+         "Microsoft.Compute/galleries/")
 
 Condition = tuple[str, str, str]
 SETTLED: Condition = ("False", "", "")
@@ -147,13 +149,16 @@ def osc(cluster: Lab) -> Lab:
     if cluster.request("GET", f"/api/v1/namespaces/{OSC}") is None:
         subscribe(cluster, OSC, "sandboxed-containers-operator")
     cluster.request("POST", f"{CORE}/configmaps", {"metadata": {"name": "osc-feature-gates"}, "data": {"confidential": "false"}})
+    azure, conf = cluster.facts["azure"], seed.cloud_conf("lab")
+    own = json.loads(Path(azure["clients"]).read_text())["installer"]
+    given = dict(zip(KEYS, (own["client_id"], own["tenant"], azure["subscription"]), strict=True))
     cluster.request("POST", f"{CORE}/secrets", {"metadata": {"name": "peer-pods-secret"},
-                                                "stringData": {**dict.fromkeys(KEYS, GUID), "AZURE_CLIENT_SECRET": ""}})
-    network = f"/subscriptions/{GUID}/resourceGroups/contract/providers/Microsoft.Network"
+                                                "stringData": {**given, "AZURE_CLIENT_SECRET": ""}})
+    network = f"/subscriptions/{azure['subscription']}/resourceGroups/{conf['resourceGroup']}/providers/Microsoft.Network"
     cluster.request("POST", f"{CORE}/configmaps", {"metadata": {"name": "peer-pods-cm"}, "data": {
-        "CLOUD_PROVIDER": "azure", "AZURE_RESOURCE_GROUP": "contract", "AZURE_REGION": "eastus", "INITDATA": INITDATA,
-        "AZURE_SUBNET_ID": f"{network}/virtualNetworks/contract/subnets/workers",
-        "AZURE_NSG_ID": f"{network}/networkSecurityGroups/contract"}})
+        "CLOUD_PROVIDER": "azure", "AZURE_RESOURCE_GROUP": conf["resourceGroup"], "AZURE_REGION": "eastus", "INITDATA": INITDATA,
+        "AZURE_SUBNET_ID": f"{network}/virtualNetworks/{conf['vnetName']}/subnets/{conf['subnetName']}",
+        "AZURE_NSG_ID": f"{network}/networkSecurityGroups/{conf['securityGroupName']}"}})
     return cluster
 
 
@@ -174,7 +179,8 @@ def start(osc: Lab) -> Iterator[str]:
 def settled(osc: Lab, start: str) -> dict[str, Any]:
     """The gate on, the credentials whole: the KataConfig once it has settled with an image and its last RuntimeClass."""
     osc.request("PATCH", GATES, {"data": {"confidential": "true"}})
-    osc.request("PATCH", SECRET, {"stringData": {"AZURE_CLIENT_SECRET": "secret"}})
+    osc.request("PATCH", SECRET, {"stringData": {"AZURE_CLIENT_SECRET": json.loads(
+        Path(osc.facts["azure"]["clients"]).read_text())["installer"]["secret"]}})
 
     def seen() -> Any:
         found = osc.request("GET", KATACONFIG)
@@ -340,7 +346,7 @@ def test_image_id(osc: Lab, settled: dict[str, Any]) -> None:
     """The job's pod writes the id by ``kubectl patch``, not the operator; annotations of image and gallery (operators.md 3.5)."""
     found = osc.request("GET", CONFIG)
     image, gallery = found["data"]["AZURE_IMAGE_ID"], inputs(osc, "azure-podvm-image-cm")["IMAGE_GALLERY_NAME"]
-    assert image.startswith(f"/subscriptions/{GUID}/resourceGroups/contract/providers/{IMAGE}")
+    assert image.startswith(f"{IMAGE}PodVMGallery_")
     notes = found["metadata"]["annotations"]
     assert (notes["LATEST_IMAGE_ID"], notes["IMAGE_GALLERY_NAME"]) == (image, gallery)
     writers = [entry["manager"] for entry in found["metadata"]["managedFields"] if "f:AZURE_IMAGE_ID" in json.dumps(entry)]
@@ -484,7 +490,7 @@ def test_deletion_job(osc: Lab, removal: dict[str, list[Event]]) -> None:
     [container] = job["spec"]["template"]["spec"]["containers"]
     assert (container["name"], container["command"]) == ("delete", ["/podvm-builder.sh", "delete", "-f", "-g"])
     [image] = [item["value"] for item in container["env"] if item["name"] == "IMAGE_ID"]
-    assert image.startswith(f"/subscriptions/{GUID}/resourceGroups/contract/providers/{IMAGE}")
+    assert image.startswith(f"{IMAGE}PodVMGallery_")
     found = osc.request("GET", CONFIG)
     assert found["data"]["AZURE_IMAGE_ID"] == ""
     assert not {"LATEST_IMAGE_ID", "IMAGE_GALLERY_NAME"} & set(found["metadata"].get("annotations") or {})

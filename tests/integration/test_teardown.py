@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.integration.lab import ROOT, Lab, kill
+from tests.lab.arm_running import Arm
 
 OSC, TRUSTEE = "openshift-sandboxed-containers-operator", "trustee-operator-system"
 CORE, OLM = "/api/v1/namespaces", "/apis/operators.coreos.com/v1alpha1/namespaces"
@@ -65,8 +66,12 @@ def start(lab: Lab, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def seed(virgin: Lab) -> dict[str, Any]:
-    """The cluster before anything of ours was there."""
-    return objects(virgin)
+    """The cluster and its Azure before anything of ours was there."""
+    return {**objects(virgin), **azure(virgin)}
+
+
+def azure(lab: Lab) -> dict[str, Any]:
+    return Arm(lab.facts["azure"]).resources()
 
 
 def test_without_its_name_nothing_goes(seed: dict[str, Any], deployed: Lab) -> None:
@@ -111,8 +116,12 @@ def test_an_operator_that_is_gone_is_not_forced(deployed: Lab) -> None:
 
 
 def test_killed_and_resumed_it_leaves_a_virgin_cluster(seed: dict[str, Any], deployed: Lab) -> None:
-    """Killed while nodes reboot, and while OLM removes the operator; a pod of kata goes with it as it was told to."""
+    """Killed while nodes reboot, and while OLM removes the operator; a pod of kata goes with it as it was told to.
+
+    At Azure the NAT gateway goes with its address, the subnet is as it was, no machine and no gallery is left.
+    """
     start(deployed, "mine")
+    assert any("natgateways" in name for name in differences(seed, {**objects(deployed), **azure(deployed)}))
     told = "coco_teardown_confirm=lab-x7k2p", "coco_teardown_pods=true", "coco_teardown_crds=true"  # its infrastructure name
     for moment in ("waiting for KataConfig example-kataconfig to go", "ClusterServiceVersion", f"Namespace {OSC}: deleted"):
         killed = subprocess.Popen(["ansible-playbook", "-i", "inventories/lab", "playbooks/teardown.yml", "-e", " ".join(told)],
@@ -127,13 +136,14 @@ def test_killed_and_resumed_it_leaves_a_virgin_cluster(seed: dict[str, Any], dep
         kill(killed)
     run = deployed.playbook("teardown", "-e", " ".join(told))
     assert run.code == 0, run.output
-    left = differences(seed, objects(deployed))
+    left = differences(seed, {**objects(deployed), **azure(deployed)})
     assert left == []
-    mark = deployed.mark
+    mark, asked = deployed.mark, len(Arm(deployed.facts["azure"]).audit())
     again = deployed.playbook("teardown", "-e", " ".join(told))
     assert again.code == 0, again.output
     assert "changed=0" in again.output
     assert deployed.writes(mark) == []
+    assert {one["method"] for one in Arm(deployed.facts["azure"]).audit()[asked:]} == {"GET"}
 
 
 def test_the_site_works_again_with_the_same_authority(deployed: Lab) -> None:

@@ -98,7 +98,7 @@ def resources(azure: Azure, group: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def state(cluster: Cluster, namespace: str) -> dict[str, Any]:
-    """What the cluster still has: PeerPods (not those that only wait for an adaptor), kata pods, KataConfig, image, the gallery's suffix."""
+    """What the cluster still has: PeerPods (but those that only wait for an adaptor), kata pods, KataConfig, image, gallery's suffix."""
     config_map = cluster.get("v1", "ConfigMap", "peer-pods-cm", namespace) or {}
     version = cluster.get("config.openshift.io/v1", "ClusterVersion", "version") or {}
     return {
