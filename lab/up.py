@@ -226,18 +226,19 @@ def prepare(state: Path, clusters: list[Cluster], releases: dict[str, str], plat
 
 def start_azure(state: Path, clusters: list[Cluster], platform: str) -> dict[str, Any]:
     """Start lab-arm with the resources of all clusters; what users need to know of it."""
-    directory, port = state / CLOUD / "arm", free_port()
-    processes = Processes(state / CLOUD)
+    directory, processes = state / CLOUD / "arm", Processes(state / CLOUD)
+    said = directory / "arm.json"
+    said.unlink(missing_ok=True)
     processes.start(ARM, [
-        sys.executable, "-m", "lab", "arm", "--state", str(directory), "--port", str(port), "--platform", platform,
+        sys.executable, "-m", "lab", "arm", "--state", str(directory), "--platform", platform,
         *(word for cluster in clusters for word in ("--cluster", cluster.name))], {"LAB_HOSTS": str(directory / "hosts.json")},
         cwd=Path(__file__).resolve().parent.parent)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         processes.check(ARM)
-        with contextlib.suppress(OSError):
-            socket.create_connection((arm.HOST, port), 1).close()
-            return arm.facts(directory, port, platform)
+        if said.exists():
+            found: dict[str, Any] = json.loads(said.read_text())
+            return found
         time.sleep(0.05)
     raise processes.failure(ARM, "did not answer in 30 s")
 

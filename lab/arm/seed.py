@@ -37,7 +37,19 @@ CLIENTS = {
     "certificate": "Contributor of the subscription, with a certificate",
     "workload": "Contributor of the subscription, with a federated token",
     "stranger": "of another tenant",
+    "machine": "Contributor of the subscription: the system-assigned identity of the machine that lab-arm runs on",
+    "assigned": "Contributor of the subscription: a user-assigned identity of that machine",
 }
+#: Managed identities: they have no secret and log in through the metadata service only.
+MANAGED = {"machine": "system", "assigned": "user"}
+#: What ARO's deny assignment leaves allowed (ARO-RP, pkg/cluster: denyAssignment).
+ARO_EXCEPT = [
+    "Microsoft.Compute/disks/beginGetAccess/action", "Microsoft.Compute/disks/endGetAccess/action", "Microsoft.Compute/disks/write",
+    "Microsoft.Compute/snapshots/beginGetAccess/action", "Microsoft.Compute/snapshots/delete",
+    "Microsoft.Compute/snapshots/endGetAccess/action", "Microsoft.Compute/snapshots/write",
+    "Microsoft.Network/networkInterfaces/effectiveRouteTable/action", "Microsoft.Network/networkSecurityGroups/join/action",
+    "Microsoft.Resources/tags/*",
+]
 
 
 def group(name: str) -> str:
@@ -110,7 +122,7 @@ def identities(clusters: list[str], platform: str) -> dict[str, Any]:
     """Applications with their secrets, role and deny assignments, the tokens' signing key; new ones at each call.
 
     ``{key, applications: {client id: …}, assignments: {object id: [[role, scope]]}, denials: […], clients: {name: …}}``. ``clients`` is
-    what a user of the stand-in needs to log in; its private keys are PEM texts (``pem``, ``token``), for files.
+    what a user of the stand-in needs to log in; its private keys and tokens are texts (``pem``, ``token``, ``stale``), for files.
     """
     applications: dict[str, Any] = {}
     assignments: dict[str, list[list[str]]] = {}
@@ -122,7 +134,7 @@ def identities(clusters: list[str], platform: str) -> dict[str, Any]:
         "installer": [["Contributor", SUBSCRIPTION_ID]], "reader": [["Reader", SUBSCRIPTION_ID]],
         "cluster": [["Contributor", one] for one in dict.fromkeys([*owns, *nets])],
         "network": [["Network Contributor", one] for one in nets], "nobody": [], "expired": [["Contributor", SUBSCRIPTION_ID]],
-        "certificate": [["Contributor", SUBSCRIPTION_ID]], "workload": [["Contributor", SUBSCRIPTION_ID]], "stranger": [],
+        "stranger": [], **{name: [["Contributor", SUBSCRIPTION_ID]] for name in ("certificate", "workload", *MANAGED)},
     }
     for name in CLIENTS:
         client, object_id = str(uuid.uuid4()), str(uuid.uuid4())
@@ -132,7 +144,9 @@ def identities(clusters: list[str], platform: str) -> dict[str, Any]:
         if name == "certificate":
             application["certificate"], public["pem"] = _certificate(f"lab-{name}")
         elif name == "workload":
-            application["federated"], public["token"] = _federated()
+            application["federated"], public["token"], public["stale"] = _federated()
+        elif name in MANAGED:
+            application["managed"] = MANAGED[name]
         else:
             application["secret"] = public["secret"] = secrets.token_urlsafe(30)
         if name == "expired":
@@ -142,7 +156,7 @@ def identities(clusters: list[str], platform: str) -> dict[str, Any]:
     if platform == "aro":
         exempt = [clients["cluster"]["object_id"]]
         denials = [{"name": "Deny assignment for ARO managed resource group", "scope": one, "exempt": exempt, "actions": [
-            "*/action", "*/delete", "*/write"], "not_actions": ["Microsoft.Network/networkSecurityGroups/join/action"]} for one in owns]
+            "*/action", "*/delete", "*/write"], "not_actions": ARO_EXCEPT} for one in owns]
     return {"key": secrets.token_hex(32), "applications": applications, "assignments": assignments, "denials": denials, "clients": clients}
 
 
@@ -161,14 +175,17 @@ def _private(key: rsa.RSAPrivateKey) -> str:
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
 
 
-def _federated() -> tuple[dict[str, str], str]:
-    """(federated credential of an application, a token that it accepts for a year)."""
+def _federated() -> tuple[dict[str, str], str, str]:
+    """(federated credential of an application, a token that it accepts for a year, one that expired an hour ago)."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     trusted = {"issuer": "https://oidc.lab.example.test", "subject": "system:serviceaccount:lab:installer",
                "audience": "api://AzureADTokenExchange",
                "public_key": key.public_key().public_bytes(serialization.Encoding.PEM,
                                                            serialization.PublicFormat.SubjectPublicKeyInfo).decode()}
     now = int(time.time())
-    token = jwt.encode({"iss": trusted["issuer"], "sub": trusted["subject"], "aud": trusted["audience"], "iat": now, "nbf": now,
-                        "exp": now + 365 * 86400}, _private(key), algorithm="RS256", headers={"kid": "lab"})
-    return trusted, token
+
+    def token(begin: int, end: int) -> str:
+        return jwt.encode({"iss": trusted["issuer"], "sub": trusted["subject"], "aud": trusted["audience"], "iat": begin, "nbf": begin,
+                           "exp": end}, _private(key), algorithm="RS256", headers={"kid": "lab"})
+
+    return trusted, token(now, now + 365 * 86400), token(now - 7200, now - 3600)

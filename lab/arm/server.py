@@ -21,12 +21,13 @@ from lab.arm.rights import Denial, Principal, Rights, within
 from lab.arm.store import Resource, Store
 
 UNTRACKED = (network.SUBNET, network.RULE, network.ROUTE)
+EVERYONE = "00000000-0000-0000-0000-000000000000"
 AUTHORIZATION = "/providers/microsoft.authorization/"
 LOCATIONS = ",".join(compute.REGIONS)
 
 
 class Arm:
-    """``directory`` holds ``control.json``, ``arm-audit.jsonl``; ``url``: of this server, Entra's endpoints below it too."""
+    """``directory`` holds ``control.json``, ``arm-audit.jsonl``; ``url``: of this server (that of the request being answered)."""
 
     def __init__(self, directory: Path, store: Store, entra: Entra, rights: Rights, tenant: str, url: str) -> None:
         self.directory, self.store, self.entra, self.rights, self.tenant, self.url = directory, store, entra, rights, tenant, url
@@ -41,15 +42,16 @@ class Arm:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Any request; every one of ARM's is a line of the audit file."""
+        form = {key: str(value) for key, value in (await request.post()).items()}
+        body = await request.read()
         self._read_control()
+        self.url = f"https://{request.host}"  # links and endpoints are named as the client calls this server
         words = request.path.strip("/").split("/")
         if request.path == "/metadata/endpoints":
             return web.json_response({"galleryEndpoint": self.url, "graphEndpoint": self.url, "portalEndpoint": self.url,
                                       "authentication": {"loginEndpoint": self.url, "audiences": [f"{self.entra.audience}/"]}})
         if words[1:] == ["v2.0", ".well-known", "openid-configuration"] or words[1:] == ["oauth2", "v2.0", "token"]:
-            form = {key: str(value) for key, value in (await request.post()).items()}
             return self._login(words, form)
-        body = await request.read()
         who: list[Principal] = []
         try:
             status, document, headers = self.answer(request, body, who)
@@ -400,8 +402,9 @@ class Arm:
 
 def _denial(one: Denial) -> Resource:
     return {"id": one.id, "name": last(one.id), "type": "Microsoft.Authorization/denyAssignments", "properties": {
-        "denyAssignmentName": one.name, "scope": one.scope, "isSystemProtected": True,
-        "permissions": [{"actions": one.actions, "notActions": one.not_actions}],
+        "denyAssignmentName": one.name, "scope": one.scope, "isSystemProtected": True, "doNotApplyToChildScopes": False,
+        "permissions": [{"actions": one.actions, "notActions": one.not_actions, "dataActions": [], "notDataActions": []}],
+        "principals": [{"id": EVERYONE, "type": "SystemDefined", "displayName": "All Principals"}],
         "excludePrincipals": [{"id": who, "type": "ServicePrincipal"} for who in one.exempt]}}
 
 

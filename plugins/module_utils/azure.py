@@ -9,13 +9,14 @@ Resource providers are never registered (Azure's SDK would do it silently). A re
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
 from ansible_collections.confidential.containers.plugins.module_utils import azure_login
-from ansible_collections.confidential.containers.plugins.module_utils.azure_errors import explain
+from ansible_collections.confidential.containers.plugins.module_utils.azure_errors import explain, no_login, unreachable
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
 try:
@@ -73,7 +74,7 @@ class Azure:
     def from_params(cls, params: dict[str, Any], progress: Callable[[str], None], subscription: str = "") -> Azure:
         """A session for a task's options (``azure_login.OPTIONS``); ``subscription``: the one if they name none."""
         login = azure_login.login(params)
-        login = azure_login.Login(login.credential, login.used, login.tenant, login.subscription or subscription, login.cloud, login.verify)
+        login = dataclasses.replace(login, subscription=login.subscription or subscription)
         if not login.subscription:
             raise CocoError(azure_login.WHAT, "no subscription is given", "Set subscription_id (AZURE_SUBSCRIPTION_ID).")
         return cls(login, progress)
@@ -82,6 +83,11 @@ class Azure:
     def calls(self) -> int:
         """Number of requests to Azure Resource Manager so far (tokens are not counted)."""
         return int(self._session.calls)
+
+    def token(self) -> str:
+        """The access token in use, for those who want to know whose it is. It is never shown."""
+        with self.explained("The login to Azure failed"):
+            return str(self.login.credential.get_token(self.login.cloud.audience + "/.default").token)
 
     @cached_property
     def network(self) -> Any:
@@ -138,14 +144,10 @@ class Azure:
             yield
         except exceptions.HttpResponseError as error:
             if error.response is None and "AADSTS" not in str(error):  # no answer to the login at all, or no login of az
-                raise CocoError(what, f"{self.login.used} cannot log in: {' '.join(str(error).split())[:400]}", "Log in, or give other "
-                                f"credentials; {self.login.cloud.authority} must be reachable: check HTTPS_PROXY, NO_PROXY and "
-                                "azure_ca_cert.") from error
+                raise no_login(what, str(error), self.login.used, self.login.cloud.authority, self.login.todo) from error
             raise explain(_code(error), _message(error), error.status_code or 0, what) from error
         except exceptions.AzureError as error:
-            text = str(error)
-            raise CocoError(what, " ".join(text.split())[:400], f"{self.login.cloud.arm} must be reachable: check HTTPS_PROXY, NO_PROXY "
-                            "and azure_ca_cert.") from error
+            raise unreachable(what, str(error), self.login.cloud.arm) from error
 
     def _shared(self) -> dict[str, Any]:
         cloud = self.login.cloud

@@ -23,11 +23,14 @@ SIGN_IN: dict[str, tuple[str, str]] = {
     "900382": ("the tenant is of another cloud", "Set cloud_environment to the cloud of the subscription."),
     "700027": ("the certificate is not the application's, or has expired", "Register the certificate with the application, or give "
                "the right one (x509_certificate_path)."),
+    "700211": ("no federated credential of the application matches the token", "Register issuer and subject with the application."),
+    "700212": ("no federated credential of the application matches the token", "Register the token's audience with the application."),
     "700213": ("no federated credential of the application matches the token", "Register issuer and subject with the application."),
     "70021": ("no federated credential of the application matches the token", "Register issuer and subject with the application."),
     "700024": ("the federated token has expired, or the clock is wrong", "Renew the token; check the clock."),
     "53003": ("a conditional access policy forbids it", "Use a service principal that the policy allows."),
     "700082": ("the login has expired", "Log in again (az login)."),
+    "70043": ("the login has expired", "Log in again (az login)."),
     "50173": ("the login was revoked", "Log in again (az login)."),
     "50076": ("multi-factor authentication is asked for", "Log in again (az login), or use a service principal."),
 }
@@ -38,6 +41,27 @@ def denied(message: str) -> tuple[str, str]:
     action = re.search(r"perform(?:ing)? action(?:\(s\))? '([^']+)'", message)
     scope = re.search(r"(?:over|on|at) scopes?(?:\(s\))? '([^']+)'", message)
     return action[1] if action else "", scope[1] if scope else ""
+
+
+def unreachable(what: str, text: str, url: str, todo: str = "") -> CocoError:
+    """The error where ``url`` gave no answer at all: ``text`` as the client words it, ``todo`` where the way there is not the cause."""
+    seen, words = " ".join(text.split())[:400], text.lower()
+    if "proxy" in words:
+        hint = "The proxy does not let through or does not answer: check HTTPS_PROXY and NO_PROXY."
+    elif "certificate_verify_failed" in words or "no_certificate" in words or "certificate verify" in words:
+        hint = f"Give the authorities that signed the certificate of {url}, or of the proxy that ends TLS, as PEM: azure_ca_cert " \
+               "(REQUESTS_CA_BUNDLE)."
+    else:
+        hint = todo or f"{url} must be reachable: check HTTPS_PROXY, NO_PROXY and azure_ca_cert."
+    return CocoError(what, seen, hint)
+
+
+def no_login(what: str, text: str, used: str, authority: str, todo: str) -> CocoError:
+    """The error where a login ended without Entra's refusal: ``used`` names the credential, ``todo`` what its kind needs."""
+    if "authority configuration" in text or "OIDC Discovery failed" in text:
+        return CocoError(what, f"{used} cannot log in: {authority} does not know the tenant",
+                         "Correct tenant (AZURE_TENANT); in a sovereign cloud set cloud_environment.")
+    return unreachable(what, f"{used} cannot log in: {text}", authority, todo)
 
 
 def explain(code: str, message: str, status: int, what: str) -> CocoError:

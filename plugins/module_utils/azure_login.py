@@ -9,11 +9,14 @@ secret (:attr:`Login.used`). A managed identity is only used when it is named: a
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.confidential.containers.plugins.module_utils.arguments import azure_options
+from ansible_collections.confidential.containers.plugins.module_utils.azure_errors import unreachable
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
 try:
@@ -23,9 +26,13 @@ try:
 except ImportError as missing:
     MISSING = str(missing)
 
+logging.getLogger("azure").addHandler(logging.NullHandler())  # a failed login is told once, by us, and not on standard error
+
 OPTIONS = azure_options()
 PACKAGES = "azure-identity azure-mgmt-network azure-mgmt-compute"
 WHAT = "Azure cannot be logged in to"
+#: Seconds that az may take (it is slow at its first start), and those before its end at which a token is asked for anew.
+AZ_SECONDS, SOON = 60, 300
 #: Names of azure.azcollection and of AAP's credential first, those of azure-identity after them.
 ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "subscription_id": ("AZURE_SUBSCRIPTION_ID",), "tenant": ("AZURE_TENANT", "AZURE_TENANT_ID"), "client_id": ("AZURE_CLIENT_ID",),
@@ -34,7 +41,14 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "auth_source": ("ANSIBLE_AZURE_AUTH_SOURCE",), "cloud_environment": ("AZURE_CLOUD_ENVIRONMENT",),
     "adfs_authority_url": ("AZURE_ADFS_AUTHORITY_URL", "AZURE_AUTHORITY_HOST"), "cert_validation_mode": ("AZURE_CERT_VALIDATION_MODE",),
     "azure_ca_cert": ("REQUESTS_CA_BUNDLE",), "arm_endpoint": ("AZURE_ARM_ENDPOINT",),
-    "federated_token_file": ("AZURE_FEDERATED_TOKEN_FILE",),
+    "federated_token_file": ("AZURE_FEDERATED_TOKEN_FILE",), "certificate_password": ("AZURE_CLIENT_CERTIFICATE_PASSWORD",),
+}
+#: What else a login needs, by its kind.
+TODO = {
+    "msi": "The machine that runs the task must have that managed identity (client_id names one of several) and reach Azure's metadata "
+           "service (169.254.169.254).",
+    "cli": "Install az and log in with it (az login) as the user that runs the task, or give a service principal: AZURE_CLIENT_ID, "
+           "AZURE_SECRET, AZURE_TENANT.",
 }
 #: Name: (Entra's authority, Azure Resource Manager).
 CLOUDS = {
@@ -58,9 +72,28 @@ class Cloud:
         return self.name in CLOUDS
 
 
+if not MISSING:
+    class AzLogin(identity.AzureCliCredential):
+        """The login of ``az``, which is run once, not for each client again: it takes a second each time."""
+
+        def __init__(self, tenant: str) -> None:
+            super().__init__(tenant_id=tenant, process_timeout=AZ_SECONDS)
+            self._known: dict[tuple[str, ...], Any] = {}
+
+        def get_token_info(self, *scopes: str, options: Any = None) -> Any:
+            found = self._known.get(scopes)
+            if options or found is None or found.expires_on - time.time() < SOON:
+                found = self._known[scopes] = super().get_token_info(*scopes, options=options)
+            return found
+
+        def get_token(self, *scopes: str, **options: Any) -> Any:
+            return self.get_token_info(*scopes, options=options or None)
+
+
 @dataclass(frozen=True)
 class Login:
-    """``used`` tells which credential this is, without its secret; ``verify``: as requests takes it (a CA file, or a bool)."""
+    """``used`` tells which credential this is, without its secret; ``verify``: as requests takes it (a CA file, or a bool);
+    ``todo``: what its kind of login needs."""
 
     credential: Any = field(repr=False)
     used: str
@@ -68,6 +101,7 @@ class Login:
     subscription: str
     cloud: Cloud
     verify: bool | str
+    todo: str = ""
 
 
 def options(params: dict[str, Any]) -> tuple[dict[str, str], set[str]]:
@@ -98,8 +132,13 @@ def login(params: dict[str, Any]) -> Login:
     shared: dict[str, Any] = {"authority": cloud.authority, "connection_verify": verify,
                               "disable_instance_discovery": not cloud.well_known}
     source = given["auth_source"] or "auto"
-    credential, used = _credential(source, given, environment, shared)
-    return Login(credential, used, given["tenant"], given["subscription_id"], cloud, verify)
+    try:
+        credential, used = _credential(source, given, environment, shared)
+    except ValueError as error:  # azure-identity looks at tenant and authority
+        raise CocoError(WHAT, " ".join(str(error).split()), "Correct tenant (AZURE_TENANT) and adfs_authority_url (AZURE_AUTHORITY_HOST)."
+                        ) from error
+    kind = {identity.ManagedIdentityCredential: "msi", AzLogin: "cli"}.get(type(credential), "")
+    return Login(credential, used, given["tenant"], given["subscription_id"], cloud, verify, TODO.get(kind, ""))
 
 
 def _credential(source: str, given: dict[str, str], environment: set[str], shared: dict[str, Any]) -> tuple[Any, str]:
@@ -115,21 +154,27 @@ def _credential(source: str, given: dict[str, str], environment: set[str], share
                 f"service principal {client} with a secret, {origin}"
         path = os.path.expanduser(given["x509_certificate_path"])
         try:
-            return identity.CertificateCredential(tenant, client, path, **shared), \
+            return identity.CertificateCredential(tenant, client, path, password=given["certificate_password"] or None, **shared), \
                 f"service principal {client} with a certificate, {origin}"
-        except (OSError, ValueError) as error:
-            raise CocoError(WHAT, f"the certificate {path} cannot be used: {error}",
-                            "Give a PEM file with certificate and unencrypted private key.") from error
+        except (OSError, ValueError, TypeError) as error:  # TypeError: a password is missing, or not wanted
+            raise CocoError(WHAT, f"the certificate {path} cannot be used: {error}", "Give a PEM file with certificate and private key; "
+                            "its password, if it has one, in AZURE_CLIENT_CERTIFICATE_PASSWORD.") from error
     if source == "workload_identity" or (source in ("auto", "env") and given["federated_token_file"] and client and tenant):
         if not (given["federated_token_file"] and client and tenant):
             raise CocoError(WHAT, "workload identity needs client_id, tenant and AZURE_FEDERATED_TOKEN_FILE", "Set them.")
-        return identity.WorkloadIdentityCredential(tenant_id=tenant, client_id=client, token_file_path=given["federated_token_file"],
-                                                   **shared), f"workload identity {client}"
+        file = given["federated_token_file"]
+        if not os.access(file, os.R_OK):
+            raise CocoError(WHAT, f"the federated token {file} cannot be read", "Correct AZURE_FEDERATED_TOKEN_FILE; in a pod: its service "
+                            "account must be set up for workload identity, so that the token is mounted.")
+        return identity.WorkloadIdentityCredential(tenant_id=tenant, client_id=client, token_file_path=file, **shared), \
+            f"workload identity {client}"
     if source == "msi":
-        return identity.ManagedIdentityCredential(client_id=client or None), \
+        # The metadata service is on the machine's own link: never through a proxy, and what does not answer there is not there.
+        return identity.ManagedIdentityCredential(client_id=client or None, use_env_settings=False, retry_connect=1,
+                                                  _exclude_workload_identity_credential=True), \
             f"managed identity {client or '(of the system)'}"
     if source in ("auto", "cli"):
-        return identity.AzureCliCredential(tenant_id=tenant), "the login of az"
+        return AzLogin(tenant), "the login of az"
     raise CocoError(WHAT, "the environment holds no credentials", "Set AZURE_CLIENT_ID, AZURE_TENANT and AZURE_SECRET.")
 
 
@@ -156,8 +201,9 @@ def _cloud(given: dict[str, str], verify: bool | str) -> Cloud:
                         f"Set cloud_environment to {', '.join(CLOUDS)}, or to the URL of a cloud's ARM.")
     own = given["adfs_authority_url"].rstrip("/")
     endpoint = given["arm_endpoint"].rstrip("/")
-    if endpoint and not endpoint.startswith("https://"):
-        raise CocoError(WHAT, f"arm_endpoint is {endpoint}: tokens are never sent without TLS", "Give an https URL.")
+    for option, url in (("arm_endpoint", endpoint), ("adfs_authority_url", own)):
+        if url.startswith("http://") or (url and option == "arm_endpoint" and not url.startswith("https://")):
+            raise CocoError(WHAT, f"{option} is {url}: tokens and secrets are never sent without TLS", "Give an https URL.")
     known = own in ("", authority) and endpoint in ("", arm)
     return Cloud(name if known else endpoint or arm, own or authority, endpoint or arm, audience)
 
@@ -169,4 +215,5 @@ def _metadata(url: str, verify: bool | str) -> tuple[str, str, str]:
         found = answer.json()["authentication"]
         return str(found["loginEndpoint"]).rstrip("/"), url, str(found["audiences"][0]).rstrip("/")
     except (requests.RequestException, ValueError, LookupError, TypeError) as error:
-        raise CocoError(WHAT, f"{url} does not describe its cloud: {error}", "Correct cloud_environment; check proxy and CA.") from error
+        raise unreachable(WHAT, f"{url} does not describe its cloud: {error}", url,
+                          "Correct cloud_environment: the URL of a cloud's Azure Resource Manager.") from error

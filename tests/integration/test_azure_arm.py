@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -10,27 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.confidential.containers.plugins.module_utils import azure_login, azure_orphans
+from ansible_collections.confidential.containers.plugins.module_utils import azure_orphans
 from ansible_collections.confidential.containers.plugins.module_utils.actions import azure_peerpods_orphans as orphans
 from ansible_collections.confidential.containers.plugins.module_utils.azure import Azure
-from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
-from lab import seed
+from tests.integration.azure_calls import ENVIRONMENT, call, conf, info, login, network, subnet_id, writes
 from tests.lab.arm_running import Running
-
-INFRA = seed.infrastructure("lab")
 
 
 @pytest.fixture(autouse=True)
 def _no_credentials_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for names in azure_login.ENVIRONMENT.values():
-        for name in names:
-            monkeypatch.delenv(name, raising=False)
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
 
 
 BOTH = pytest.mark.parametrize("arm", ["azure", "aro"], indirect=True)
+ARO = pytest.mark.parametrize("arm", ["aro"], indirect=True)
 
 
 @pytest.fixture
@@ -38,46 +33,6 @@ def arm(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Running]:
     running = Running(tmp_path, getattr(request, "param", "azure"))
     yield running
     running.stop()
-
-
-def conf(arm: Running) -> dict[str, Any]:
-    return seed.cloud_conf("lab", arm.facts["platform"])
-
-
-def subnet_id(arm: Running) -> str:
-    found = conf(arm)
-    return (f"{arm.subscription}/resourceGroups/{found['vnetResourceGroup']}/providers/Microsoft.Network/virtualNetworks/"
-            f"{found['vnetName']}/subnets/{found['subnetName']}")
-
-
-def login(arm: Running, name: str) -> dict[str, Any]:
-    client = arm.clients[name]
-    return {"tenant": client["tenant"], "client_id": client["client_id"], "secret": client["secret"],
-            "adfs_authority_url": arm.facts["authority"], "arm_endpoint": arm.facts["endpoint"], "azure_ca_cert": arm.facts["ca"]}
-
-
-def call(arm: Running, module: str, name: str = "installer", check: bool = False, **options: Any) -> dict[str, Any]:
-    """A module's work as the principal named."""
-    work = importlib.import_module(f"ansible_collections.confidential.containers.plugins.module_utils.actions.{module}")
-    given = {**login(arm, name), "subscription_id": arm.facts["subscription"], **options}
-    validated = ArgumentSpecValidator(work.ARGUMENT_SPEC).validate(given)
-    assert not validated.error_messages, validated.error_messages
-    result: dict[str, Any] = work.run(validated.validated_parameters, Context(check_mode=check, diff=True))
-    assert arm.clients[name]["secret"] not in str(result)
-    return result
-
-
-def info(arm: Running, name: str = "installer", **options: Any) -> dict[str, Any]:
-    cluster = {"platform": "Azure", "aro": arm.facts["platform"] == "aro", "cloud_conf": conf(arm)}
-    return call(arm, "azure_peerpods_info", name, cluster=cluster, **options)
-
-
-def network(arm: Running, **options: Any) -> dict[str, Any]:
-    return call(arm, "azure_peerpods_network", infrastructure_name=INFRA, subnet_id=subnet_id(arm), **options)
-
-
-def writes(arm: Running) -> list[tuple[str, str]]:
-    return [(one["method"], one["path"].rpartition("/")[2]) for one in arm.audit() if one["method"] != "GET"]
 
 
 def subnet(arm: Running) -> dict[str, Any]:
@@ -110,7 +65,7 @@ def test_info_within_its_calls(arm: Running) -> None:
     """Discovery takes at most twelve requests for network and capacity together (pages of one)."""
     network(arm)
     begun = len(arm.audit())
-    found = info(arm)
+    found = info(arm, "cluster")  # of whom all rights are asked, the deny assignments too
     assert (found["azure"]["subnet"], found["azure"]["aro"]) == (subnet_id(arm), arm.facts["platform"] == "aro")
     assert found["peerpods"]["AZURE_RESOURCE_GROUP"] == conf(arm)["resourceGroup"]
     call(arm, "azure_capacity", region="eastus", size="Standard_DC2as_v5", pods=3)
@@ -123,30 +78,41 @@ def test_a_reader_is_told_what_is_missing(arm: Running) -> None:
     assert writes(arm) == []
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"size": "Standard_Nothing"}, "Standard_Nothing"), ({"size": "Standard_EC2ads_v5"}, "Standard_EC2ads_v5"),
-    ({"size": "Standard_DC2ads_v5", "zones": ["3"]}, "cannot be had in the zones 3"),
-    ({"size": "Standard_DC2as_v5", "pods": 40}, "leaves 64")])
-def test_no_capacity(arm: Running, options: dict[str, Any], words: str) -> None:
-    """Unknown, restricted in the region, restricted in a zone, more than the family's quota of 64 vCPUs."""
-    with pytest.raises(CocoError, match=words):
-        call(arm, "azure_capacity", region="eastus", **options)
+@ARO
+def test_a_deny_assignment_is_found_beforehand(arm: Running) -> None:
+    """ARO's managed group is locked for all but the cluster's own principal, whatever roles say; the NSG may be joined."""
+    with pytest.raises(CocoError, match="deny assignment") as caught:
+        info(arm, rights=["machines", "subnet"])
+    lock = "Deny assignment for ARO managed resource group"
+    assert f"the deny assignment {lock} at {arm.subscription}/resourceGroups/{conf(arm)['resourceGroup']} forbids" in caught.value.seen
+    for action in ("Microsoft.Compute/virtualMachines/write", "Microsoft.Network/networkInterfaces/join/action"):
+        assert action in caught.value.seen
+    for excepted in ("networkSecurityGroups/join/action", "disks/write"):
+        assert excepted not in caught.value.seen
+    assert "leave coco_cloud_credentials empty" in caught.value.todo
+    assert arm.token() not in str(caught.value)
+    assert writes(arm) == []
+    assert [one["severity"] for one in info(arm, "cluster", rights=["machines", "subnet"])["findings"]] == []
 
 
-@pytest.mark.parametrize(("name", "changed", "words"), [
-    ("installer", {"secret": "wrong"}, "7000215|secret"), ("expired", {}, "7000222|expired"), ("nobody", {}, "virtualNetworks/read")])
-def test_refused_credentials(arm: Running, name: str, changed: dict[str, str], words: str) -> None:
-    with pytest.raises(CocoError, match=words) as caught:
-        info(arm, name, **changed)
-    assert arm.clients[name]["secret"] not in str(caught.value)
+@ARO
+def test_the_lock_is_no_matter_for_who_makes_no_machines(arm: Running) -> None:
+    """An administrator's own login makes the NAT gateway in the customer's group: the deny assignments are not asked for."""
+    info(arm, rights=["gateway"])
+    assert not [one for one in arm.audit() if "denyAssignments" in one["path"]]
 
 
-def test_throttled(arm: Running) -> None:
-    arm.control(throttle=2, retry_after=0)
-    assert network(arm, check=True)["changed"]
-    arm.control(throttle=-1, retry_after=3600)
-    with pytest.raises(CocoError, match="Azure throttles"):
-        network(arm, check=True)
+@BOTH
+def test_what_the_lock_says_is_what_happens(arm: Running) -> None:
+    """The forbidden actions of azure_rights are those that lab-arm refuses."""
+    base = f"resourceGroups/{conf(arm)['resourceGroup']}/providers"
+    answer = arm.ask("PUT", f"{base}/Microsoft.Network/networkInterfaces/n", json={"location": "eastus", "properties": {
+        "ipConfigurations": [{"name": "c", "properties": {"subnet": {"id": subnet_id(arm)}}}]}})
+    if arm.facts["platform"] == "aro":
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "DenyAssignmentAuthorizationFailed")
+    else:
+        assert answer.status_code == 201
+        assert info(arm, rights=["machines", "subnet"])["findings"] == []
 
 
 @BOTH

@@ -13,8 +13,8 @@ from ansible_collections.confidential.containers.plugins.module_utils.azure impo
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 
-#: Of Microsoft.Authorization/permissions, for which the clients of network and compute have no call.
-PERMISSIONS_API = "2022-04-01"
+#: Of Microsoft.Authorization/permissions and denyAssignments, for which the clients of network and compute have no call.
+AUTHORIZATION_API = "2022-04-01"
 NETWORK = "Microsoft.Network"
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -62,6 +62,9 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
         found += azure_subnet.judge_flows(_security_group(azure, item), subnet)
     gateway = _gateway(azure, (properties.get("natGateway") or {}).get("id", ""))
     found += _rights(azure, group, vnet_group, [name for name in params["rights"] if name != "gateway" or not gateway])
+    for told in found:
+        if told["severity"] == "warning":
+            context.warn(f"{told['message']} · {told['hint']}")
     errors = [item for item in found if item["severity"] == "error"]
     if errors:
         raise CocoError("Azure is not ready for pod VMs", "; ".join(e["message"] for e in errors),
@@ -137,11 +140,31 @@ def _rights(azure: Azure, group: str, vnet_group: str, parts: list[str]) -> list
     found = []
     for name, actions in needed.items():
         scope = f"/subscriptions/{azure.subscription}/resourceGroups/{name}"
-        permissions = azure.list(f"{scope}/providers/Microsoft.Authorization/permissions", PERMISSIONS_API)
+        permissions = azure.list(f"{scope}/providers/Microsoft.Authorization/permissions", AUTHORIZATION_API)
         lacking = azure_rights.missing(actions, permissions)
         if lacking:
             found.append(azure_subnet.finding(
                 "error", "rights", f"the credentials ({azure.login.used}) lack at {scope}: {', '.join(lacking)}",
                 "Assign a role with these actions at that scope (Contributor, or Virtual Machine Contributor and Network Contributor); "
                 "a new assignment takes some minutes."))
+        if "machines" in parts and name == group:
+            found += _denied(azure, scope, actions)
+    return found
+
+
+def _denied(azure: Azure, scope: str, actions: tuple[str, ...]) -> list[azure_subnet.Finding]:
+    """What deny assignments forbid in the machines' group: ARO locks its managed one."""
+    try:
+        assignments = azure.list(f"{scope}/providers/Microsoft.Authorization/denyAssignments", AUTHORIZATION_API)
+    except CocoError as error:
+        return [azure_subnet.finding("warning", "deny-unread", f"whether a deny assignment locks {scope} is not known: {error.seen}",
+                                     "Give the principal the role Reader there, or find out by making a pod VM.")]
+    found = []
+    for item in azure_rights.denied(actions, assignments, scope, azure_rights.identities(azure.token()) if assignments else set()):
+        severity, verb = ("error", "forbids") if item["certain"] else ("warning", "may forbid")
+        found.append(azure_subnet.finding(
+            severity, "deny-assignment", f"the deny assignment {item['name']} at {item['scope']} {verb} the credentials "
+            f"({azure.login.used}) to do {', '.join(item['actions'])}", "No role helps against it. Make pod VMs with a principal that it "
+            "excepts. On ARO that is the cluster's own: leave coco_cloud_credentials empty, so that the Cloud Credential Operator passes "
+            "it to the operators, or give that principal."))
     return found

@@ -47,8 +47,8 @@ def test_the_credentials_of_pod_vms_serve_as_login(fit: FakeArm, tmp_path: Path)
     code, output = preflight(fit, tmp_path, coco_cloud_credentials=CREDENTIALS)
     assert code == 0, output
     assert fit.logins[0]["client_secret"] == "the-secret-of-pods"
-    assert any(path.endswith("/cluster-rg/providers/microsoft.authorization/permissions") for path, *_rest in fit.requests)
-    assert len(fit.requests) <= 12
+    assert any(path.endswith("/cluster-rg/providers/Microsoft.Authorization/permissions") for _method, path in fit.calls)
+    assert len(fit.calls) <= 12
 
 
 def test_the_environment_comes_before_them(fit: FakeArm, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_the_environment_comes_before_them(fit: FakeArm, tmp_path: Path) -> None
                              coco_cloud_credentials=CREDENTIALS)
     assert code == 0, output
     assert fit.logins[0]["client_id"] == "admin"
-    assert not any(path.endswith("/cluster-rg/providers/microsoft.authorization/permissions") for path, *_rest in fit.requests), \
+    assert not any(path.endswith("/cluster-rg/providers/Microsoft.Authorization/permissions") for _method, path in fit.calls), \
         "the rights of pod VMs are not the administrator's"
 
 
@@ -92,5 +92,5 @@ def test_a_quota_too_small_stops_the_run(fit: FakeArm, tmp_path: Path) -> None:
 def test_nothing_is_asked(fit: FakeArm, tmp_path: Path, variables: dict[str, Any]) -> None:
     code, output = preflight(fit, tmp_path, **variables)
     assert code == 0, output
-    assert (fit.requests, fit.logins) == ([], [])
+    assert (fit.calls, fit.logins) == ([], [])
     assert NET not in output

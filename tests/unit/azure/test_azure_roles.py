@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fake_api import FakeApi
-from tests.fake_api import arm as reading
-from tests.fake_api.azure_rm import SUBSCRIPTION
-from tests.fake_api.azure_rm import FakeArm as Store
+from tests.fake_api.arm import SUBSCRIPTION, FakeArm
 
 ROOT = Path(__file__).parents[3]
 BASE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups"
@@ -25,33 +23,6 @@ VM = f"{BASE}/infra-rg/providers/Microsoft.Compute/virtualMachines/podvm-dead-0a
 NIC = f"{BASE}/infra-rg/providers/Microsoft.Network/networkInterfaces/podvm-dead-0a1b2c3d-net"
 CONF = {"subscriptionId": SUBSCRIPTION, "tenantId": "t", "location": "westeurope", "resourceGroup": "infra-rg",
         "vnetResourceGroup": "net-rg", "vnetName": "v", "subnetName": "workers"}
-
-
-class WritingArm(reading.FakeArm):
-    """The login and TLS of the reading one, with a store that can be written."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.store = Store(url=self.url)
-        fake = self
-
-        def write(handler: Any) -> None:
-            data = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
-            path, _mark, query = handler.path.partition("?")
-            fake.store.calls.append((handler.command, path))
-            headers = {key.lower(): value for key, value in handler.headers.items()}
-            status, body = fake.store.answer(handler.command, path, query, headers, data)
-            handler._answer(status, {}, body)
-
-        for method in ("do_PUT", "do_DELETE"):
-            setattr(self._server.RequestHandlerClass, method, write)
-
-    def get(self, target: str, authorization: str) -> tuple[int, dict[str, str], Any]:
-        if not target.startswith("/subscriptions/"):
-            return super().get(target, authorization)
-        path, _mark, query = target.partition("?")
-        status, body = self.store.answer("GET", path, query, {}, None)
-        return status, {}, body
 
 
 @pytest.fixture
@@ -66,29 +37,28 @@ def api() -> Iterator[FakeApi]:
 
 
 @pytest.fixture
-def azure(tmp_path: Path) -> Iterator[WritingArm]:
-    with WritingArm(tmp_path) as server:
-        store = server.store
-        store.put(f"{NETWORK}/virtualNetworks/v", location="westeurope", properties={})
-        store.put(SUBNET, properties={"addressPrefix": "10.0.1.0/24", "serviceEndpoints": [{"service": "Microsoft.Storage"}]})
-        store.put(VM, properties={"timeCreated": "2026-01-01T00:00:00Z", "networkProfile": {"networkInterfaces": [{"id": NIC}]}})
-        store.put(NIC, properties={"virtualMachine": {"id": VM}, "ipConfigurations": [{"properties": {"subnet": {"id": SUBNET}}}]})
+def azure(tmp_path: Path) -> Iterator[FakeArm]:
+    with FakeArm(tmp_path) as server:
+        server.put(f"{NETWORK}/virtualNetworks/v", location="westeurope", properties={})
+        server.put(SUBNET, properties={"addressPrefix": "10.0.1.0/24", "serviceEndpoints": [{"service": "Microsoft.Storage"}]})
+        server.put(VM, properties={"timeCreated": "2026-01-01T00:00:00Z", "networkProfile": {"networkInterfaces": [{"id": NIC}]}})
+        server.put(NIC, properties={"virtualMachine": {"id": VM}, "ipConfigurations": [{"properties": {"subnet": {"id": SUBNET}}}]})
         yield server
 
 
 class Runs:
     """Runs a playbook, or an entry point of a role, with ansible-playbook."""
 
-    def __init__(self, api: FakeApi, azure: WritingArm, directory: Path) -> None:
+    def __init__(self, api: FakeApi, azure: FakeArm, directory: Path) -> None:
         self.directory, self.azure = directory, azure
-        options = azure.options(SUBSCRIPTION, "t")
+        options = azure.options()
         self.variables: dict[str, Any] = {"coco_kubeconfig": api.kubeconfig(), "ansible_python_interpreter": sys.executable,
                                           "coco_azure_login": options}
 
     def __call__(self, playbook: Path, *more: str, **variables: Any) -> str:
         given = self.directory / "variables.json"
         given.write_text(json.dumps({**self.variables, **variables}))
-        self.azure.store.calls.clear()
+        self.azure.calls.clear()
         environment = {key: value for key, value in os.environ.items() if not key.upper().startswith(("AZURE", "HTTP", "K8S", "ANSIBLE"))}
         environment |= {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
                         "ANSIBLE_HOME": str(self.directory / "home"), "HOME": str(self.directory), "ANSIBLE_NOCOLOR": "1"}
@@ -109,41 +79,40 @@ class Runs:
 
 
 @pytest.fixture
-def runs(api: FakeApi, azure: WritingArm, tmp_path: Path) -> Runs:
+def runs(api: FakeApi, azure: FakeArm, tmp_path: Path) -> Runs:
     return Runs(api, azure, tmp_path)
 
 
-def test_way_out_previewed_made_kept_and_taken_back(runs: Runs, azure: WritingArm) -> None:
-    store = azure.store
-    before = dict((store.get(SUBNET) or {})["properties"])
+def test_way_out_previewed_made_kept_and_taken_back(runs: Runs, azure: FakeArm) -> None:
+    before = dict((azure.get(SUBNET) or {})["properties"])
     for entry, more in (("preview", ()), ("main", ("--check",))):
         text = runs.role("azure_network", entry, *more)
         assert "1 NAT gateway (per hour and per GB)" in text
-        assert store.writes() == []
+        assert azure.writes() == []
     assert "changed=0" in runs.role("azure_network", "preview")
     assert "changed=1" in runs.role("azure_network", "main")
-    assert (store.get(SUBNET) or {})["properties"] == {**before, "natGateway": {"id": GATEWAY}}
+    assert (azure.get(SUBNET) or {})["properties"] == {**before, "natGateway": {"id": GATEWAY}}
     assert "changed=0" in runs.role("azure_network", "main")
-    assert store.writes() == []
-    (store.get(GATEWAY) or {})["properties"]["subnets"] = [{"id": SUBNET}]  # as Azure shows it
+    assert azure.writes() == []
+    (azure.get(GATEWAY) or {})["properties"]["subnets"] = [{"id": SUBNET}]  # as Azure shows it
     assert "changed=1" in runs.role("azure_network", "absent")
-    assert (store.get(SUBNET) or {})["properties"] == before
-    assert not [key for key in store.resources if "coco-nat" in key]
+    assert (azure.get(SUBNET) or {})["properties"] == before
+    assert not [key for key in azure.resources if "coco-nat" in key]
     assert "changed=0" in runs.role("azure_network", "absent")
 
 
-def test_nothing_where_it_is_not_wanted_or_there_is_no_login(runs: Runs, azure: WritingArm) -> None:
+def test_nothing_where_it_is_not_wanted_or_there_is_no_login(runs: Runs, azure: FakeArm) -> None:
     runs.role("azure_network", "main", coco_azure_network="none")
     runs.role("azure_network", "main", coco_azure_login={})
     runs.role("azure_orphans", "main", coco_azure_login={})
-    assert azure.store.calls == azure.logins == []
+    assert azure.calls == azure.logins == []
 
 
-def test_orphans_reported_then_deleted(runs: Runs, azure: WritingArm) -> None:
+def test_orphans_reported_then_deleted(runs: Runs, azure: FakeArm) -> None:
     playbook = ROOT / "playbooks" / "azure_orphans.yml"
     assert "podvm-dead-0a1b2c3d" in runs(playbook)
     runs(playbook, "--check", coco_azure_orphans_delete=True)
-    assert azure.store.writes() == []
+    assert azure.writes() == []
     assert "changed=1" in runs(playbook, coco_azure_orphans_delete=True)
-    assert azure.store.writes() == [("DELETE", "podvm-dead-0a1b2c3d"), ("DELETE", "podvm-dead-0a1b2c3d-net")]
+    assert azure.writes() == [("DELETE", "podvm-dead-0a1b2c3d"), ("DELETE", "podvm-dead-0a1b2c3d-net")]
     assert "changed=0" in runs(playbook, coco_azure_orphans_delete=True)

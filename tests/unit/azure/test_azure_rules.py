@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -67,6 +69,72 @@ def test_rights() -> None:
     assert azure_rights.granted("microsoft.network/VIRTUALNETWORKS/subnets/join/action", [{"actions": ["Microsoft.Network/*"]}])
     both = [{"actions": ["*"], "notActions": ["Microsoft.Compute/*"]}, {"actions": ["Microsoft.Compute/disks/*"], "notActions": []}]
     assert azure_rights.granted("Microsoft.Compute/disks/write", both), "notActions take from their own entry only"
+
+
+GROUP = "/subscriptions/1111/resourceGroups/aro-managed"
+ME, TEAM = "0aaaaaaa-0000-4000-8000-000000000001", "0bbbbbbb-0000-4000-8000-000000000002"
+EVERYBODY = [{"id": azure_rights.EVERYONE, "type": "SystemDefined"}]
+#: ARO-RP, pkg/cluster/deploybaseresources_additional.go (denyAssignment).
+ARO = {"actions": ["*/action", "*/delete", "*/write"], "notActions": [
+    "Microsoft.Compute/disks/beginGetAccess/action", "Microsoft.Compute/disks/endGetAccess/action", "Microsoft.Compute/disks/write",
+    "Microsoft.Network/networkSecurityGroups/join/action", "Microsoft.Resources/tags/*"]}
+
+
+def lock(**changed: Any) -> dict[str, Any]:
+    return {"id": f"{GROUP}/providers/Microsoft.Authorization/denyAssignments/d", "name": "d", "properties": {
+        "denyAssignmentName": "the lock", "scope": GROUP, "permissions": [ARO], "principals": EVERYBODY, "excludePrincipals": [],
+        **changed}}
+
+
+def me(kind: str = "ServicePrincipal", name: str = ME) -> list[dict[str, str]]:
+    return [{"id": name.upper(), "type": kind}]
+
+
+@pytest.mark.parametrize(("assignment", "who", "certain"), [
+    (lock(), {ME}, True),
+    (lock(excludePrincipals=me()), {ME}, None),
+    (lock(excludePrincipals=me(name=TEAM)), {ME}, True),
+    (lock(excludePrincipals=me("Group", TEAM)), {ME}, False),
+    (lock(excludePrincipals=me("Group", TEAM)), {ME, TEAM}, None),
+    (lock(principals=me()), {ME}, True),
+    (lock(principals=me(name=TEAM)), {ME}, None),
+    (lock(principals=me("Group", TEAM)), {ME}, False),
+    (lock(principals=me("Group", TEAM)), {ME, TEAM}, True),
+    (lock(), set(), False),
+    (lock(scope="/subscriptions/1111"), {ME}, True),
+    (lock(scope=GROUP.upper()), {ME}, True),
+    (lock(scope=GROUP + "-2"), {ME}, None),
+    (lock(scope=GROUP + "/providers/Microsoft.Network/networkSecurityGroups/nsg"), {ME}, None),
+    (lock(doNotApplyToChildScopes=True), {ME}, None),
+    (lock(permissions=[{"actions": [], "dataActions": ["*"]}]), {ME}, None),
+    (lock(scope=None), {ME}, True),
+])
+def test_deny_assignments(assignment: dict[str, Any], who: set[str], certain: bool | None) -> None:
+    """Everybody, a principal, a group; excepted or not; at the group, above, beside, below; unknown members are no certainty."""
+    found = azure_rights.denied(azure_rights.MACHINES, [assignment], GROUP, who)
+    assert [item["certain"] for item in found] == ([] if certain is None else [certain])
+    for item in found:
+        assert item["name"] == "the lock"
+        assert set(azure_rights.MACHINES) - set(item["actions"]) == {
+            "Microsoft.Compute/disks/write", "Microsoft.Network/networkSecurityGroups/join/action"}
+
+
+def test_deny_assignments_forbid_only_what_is_needed() -> None:
+    assert azure_rights.denied(("Microsoft.Network/networkSecurityGroups/join/action",), [lock()], GROUP, {ME}) == []
+    several = [lock(permissions=[{"actions": ["Microsoft.Compute/*"], "notActions": ["*/delete"]}, {"actions": ["*/join/action"]}])]
+    assert azure_rights.denied(("Microsoft.Compute/disks/delete", "Microsoft.Compute/disks/write", "microsoft.network/x/join/ACTION"),
+                               several, GROUP, {ME})[0]["actions"] == ["Microsoft.Compute/disks/write", "microsoft.network/x/join/ACTION"]
+
+
+def token(claims: Any) -> str:
+    return ".".join(["e30", base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("="), "signature"])
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    (token({"oid": ME.upper(), "appid": "x"}), {ME}), (token({"oid": ME, "groups": [TEAM]}), {ME, TEAM}), (token({"appid": "x"}), set()),
+    (token({"oid": ME, "groups": "hasgroups"}), {ME}), (token([1]), set()), ("opaque", set()), ("a.b.c", set()), ("a.\u00e9.c", set())])
+def test_whose_token_it_is(text: str, expected: set[str]) -> None:
+    assert azure_rights.identities(text) == expected
 
 
 def subnet(**properties: Any) -> dict[str, Any]:

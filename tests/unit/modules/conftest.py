@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.confidential.containers.plugins.module_utils import cluster_login
+from ansible_collections.confidential.containers.plugins.module_utils import azure_login, cluster_login
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from tests.fake_api import FakeApi
 
 
 @pytest.fixture(autouse=True)
 def _no_clusters_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for names in cluster_login.ENVIRONMENT.values():
+    for names in (*cluster_login.ENVIRONMENT.values(), *azure_login.ENVIRONMENT.values()):
         for name in names:
             monkeypatch.delenv(name, raising=False)
     for name in ("KUBERNETES_SERVICE_HOST", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "REQUESTS_CA_BUNDLE",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.confidential.containers.plugins.module_utils import azure
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
-from tests.fake_api.azure_rm import SUBSCRIPTION, FakeArm
+from tests.fake_api.arm import SUBSCRIPTION, FakeArm
 
 MODULE = "azure_peerpods_network"
 BASE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/net-rg/providers/Microsoft.Network"
@@ -22,12 +25,18 @@ SUBNET_PROPERTIES: dict[str, Any] = {
 
 
 @pytest.fixture
-def arm(monkeypatch: pytest.MonkeyPatch) -> FakeArm:
-    found = FakeArm.installed(monkeypatch)
-    found.put(VNET, location="westeurope", properties={"addressSpace": {}})
-    found.put(SUBNET, properties=copy.deepcopy(SUBNET_PROPERTIES))
-    found.put(f"{VNET}/subnets/masters", properties={"addressPrefix": "10.0.0.0/24"})
-    return found
+def arm(tmp_path: Path) -> Iterator[FakeArm]:
+    with FakeArm(tmp_path) as found:
+        found.put(VNET, location="westeurope", properties={"addressSpace": {}})
+        found.put(SUBNET, properties=copy.deepcopy(SUBNET_PROPERTIES))
+        found.put(f"{VNET}/subnets/masters", properties={"addressPrefix": "10.0.0.0/24"})
+        yield found
+
+
+@pytest.fixture
+def call(call: Any, arm: FakeArm) -> Any:
+    """Logged in to that Azure."""
+    return functools.partial(call, **arm.options())
 
 
 def subnet(arm: FakeArm) -> dict[str, Any]:

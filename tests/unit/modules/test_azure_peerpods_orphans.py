@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 from tests.fake_api import FakeApi
-from tests.fake_api.azure_rm import SUBSCRIPTION, FakeArm
+from tests.fake_api.arm import SUBSCRIPTION, FakeArm
 
 MODULE, OSC = "azure_peerpods_orphans", "openshift-sandboxed-containers-operator"
 BASE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers"
 SUBNET = f"{BASE}/Microsoft.Network/virtualNetworks/v/subnets/workers"
 DEAD, LIVE = "podvm-dead-0a1b2c3d", "podvm-live-0a1b2c3d"
 GALLERY = f"{BASE}/Microsoft.Compute/galleries/PodVMGallery_abcd1234"
-OPTIONS = {"resource_group": "rg", "subnet_id": SUBNET, "subscription_id": SUBSCRIPTION}
+OPTIONS = {"resource_group": "rg", "subnet_id": SUBNET}
 IN_ORDER = [DEAD, f"{DEAD}-net", f"{DEAD}-disk", "1.0.1", "podvm-image", "PodVMGallery_abcd1234"]
 
 
 @pytest.fixture
-def arm(monkeypatch: pytest.MonkeyPatch, api: FakeApi) -> FakeArm:
-    found = FakeArm.installed(monkeypatch)
-    for name in (DEAD, LIVE, "worker-0"):
-        vm, nic = f"{BASE}/Microsoft.Compute/virtualMachines/{name}", f"{BASE}/Microsoft.Network/networkInterfaces/{name}-net"
-        found.put(vm, properties={"timeCreated": "2026-01-01T00:00:00.1234567+00:00",
-                                  "networkProfile": {"networkInterfaces": [{"id": nic}]}})
-        found.put(nic, properties={"virtualMachine": {"id": vm}, "ipConfigurations": [{"properties": {"subnet": {"id": SUBNET}}}]})
-        found.put(f"{BASE}/Microsoft.Compute/disks/{name}-disk", managedBy=vm, properties={"timeCreated": "2026-01-01T00:00:00Z"})
-    found.put(GALLERY)
-    found.put(f"{GALLERY}/images/podvm-image")
-    found.put(f"{GALLERY}/images/podvm-image/versions/1.0.1")
-    found.put(GALLERY.replace("abcd1234", "theirs00"))
-    api.put({"apiVersion": "config.openshift.io/v1", "kind": "ClusterVersion", "metadata": {"name": "version"},
-             "spec": {"clusterID": "abcd1234-0000-0000-0000-000000000000"}})
-    api.put({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "live", "namespace": "default"},
-             "spec": {"runtimeClassName": "kata-remote"}})
-    return found
+def arm(tmp_path: Path, api: FakeApi) -> Iterator[FakeArm]:
+    with FakeArm(tmp_path) as found:
+        for name in (DEAD, LIVE, "worker-0"):
+            vm, nic = f"{BASE}/Microsoft.Compute/virtualMachines/{name}", f"{BASE}/Microsoft.Network/networkInterfaces/{name}-net"
+            found.put(vm, properties={"timeCreated": "2026-01-01T00:00:00.1234567+00:00",
+                                      "networkProfile": {"networkInterfaces": [{"id": nic}]}})
+            found.put(nic, properties={"virtualMachine": {"id": vm}, "ipConfigurations": [{"properties": {"subnet": {"id": SUBNET}}}]})
+            found.put(f"{BASE}/Microsoft.Compute/disks/{name}-disk", managedBy=vm, properties={"timeCreated": "2026-01-01T00:00:00Z"})
+        found.put(GALLERY)
+        found.put(f"{GALLERY}/images/podvm-image")
+        found.put(f"{GALLERY}/images/podvm-image/versions/1.0.1")
+        found.put(GALLERY.replace("abcd1234", "theirs00"))
+        api.put({"apiVersion": "config.openshift.io/v1", "kind": "ClusterVersion", "metadata": {"name": "version"},
+                 "spec": {"clusterID": "abcd1234-0000-0000-0000-000000000000"}})
+        api.put({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "live", "namespace": "default"},
+                 "spec": {"runtimeClassName": "kata-remote"}})
+        yield found
+
+
+@pytest.fixture
+def call(call: Any, arm: FakeArm) -> Any:
+    """Logged in to that Azure."""
+    return functools.partial(call, **arm.options())
 
 
 def test_a_report_by_default(arm: FakeArm, call: Any, lines: list[str]) -> None:
