@@ -122,7 +122,10 @@ async def create(environment: Environment, kube: Kube) -> None:
     definition, _, version = image["id"].rpartition("/versions/")
     gallery = definition.rpartition("/images/")[0]
     features = [{"name": "SecurityType", "value": "ConfidentialVmSupported"}] if image["confidential"] else []
-    described = {**place, "properties": {"osType": "Linux", "osState": "Generalized", "hyperVGeneration": "V2", "features": features}}
+    named = {"publisher": environment.get("IMAGE_DEFINITION_PUBLISHER", "RedHat"),
+             "offer": environment.get("IMAGE_DEFINITION_OFFER", "OSC-PodVM"), "sku": environment.get("IMAGE_DEFINITION_SKU", "OSC-PodVM")}
+    described = {**place, "properties": {"osType": "Linux", "osState": "Generalized", "hyperVGeneration": "V2", "identifier": named,
+                                         "features": features}}
     published = {**place, "properties": {"publishingProfile": {"targetRegions": [{"name": environment["AZURE_REGION"]}]}}}
     async with Azure(environment) as arm:
         await _step("Logging in to Azure", CREATE_SECONDS * 0.05, arm.login(), "Failed to login to Azure")

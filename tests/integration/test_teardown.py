@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lab.seed import cloud_conf
 from tests.integration.lab import ROOT, Lab, kill
 from tests.lab.arm_running import Arm
 
@@ -70,6 +71,19 @@ def seed(virgin: Lab) -> dict[str, Any]:
     return {**objects(virgin), **azure(virgin)}
 
 
+def leave_orphan(arm: Arm) -> None:
+    """A machine as a killed adaptor leaves it."""
+    conf, name = cloud_conf("lab"), "podvm-lost-0a1b2c3d"
+    group = f"resourceGroups/{conf['resourceGroup']}/providers"
+    subnet = f"{arm.subscription}/{group}/Microsoft.Network/virtualNetworks/{conf['vnetName']}/subnets/{conf['subnetName']}"
+    arm.ask("PUT", f"{group}/Microsoft.Compute/virtualMachines/{name}", "2024-07-01", json={"location": "eastus", "properties": {
+        "hardwareProfile": {"vmSize": "Standard_DC2as_v5"}, "osProfile": {"computerName": name},
+        "storageProfile": {"osDisk": {"name": f"{name}-disk", "createOption": "FromImage", "deleteOption": "Delete"}},
+        "networkProfile": {"networkApiVersion": "2022-11-01", "networkInterfaceConfigurations": [{"name": f"{name}-net", "properties": {
+            "deleteOption": "Delete", "ipConfigurations": [{"name": "ip-config", "properties": {"subnet": {"id": subnet}}}]}}]}}}
+            ).raise_for_status()
+
+
 def azure(lab: Lab) -> dict[str, Any]:
     return Arm(lab.facts["azure"]).resources()
 
@@ -118,9 +132,10 @@ def test_an_operator_that_is_gone_is_not_forced(deployed: Lab) -> None:
 def test_killed_and_resumed_it_leaves_a_virgin_cluster(seed: dict[str, Any], deployed: Lab) -> None:
     """Killed while nodes reboot, and while OLM removes the operator; a pod of kata goes with it as it was told to.
 
-    At Azure the NAT gateway goes with its address, the subnet is as it was, no machine and no gallery is left.
+    At Azure the NAT gateway goes with its address, the subnet is as it was, no gallery and no machine is left, an orphan of today neither.
     """
     start(deployed, "mine")
+    leave_orphan(Arm(deployed.facts["azure"]))
     assert any("natgateways" in name for name in differences(seed, {**objects(deployed), **azure(deployed)}))
     told = "coco_teardown_confirm=lab-x7k2p", "coco_teardown_pods=true", "coco_teardown_crds=true"  # its infrastructure name
     for moment in ("waiting for KataConfig example-kataconfig to go", "ClusterServiceVersion", f"Namespace {OSC}: deleted"):

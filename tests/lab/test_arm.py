@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ GROUP, VNET, SUBNET = f"{INFRA}-rg", f"{INFRA}-vnet", f"{INFRA}-worker-subnet"
 
 @pytest.fixture
 def arm(tmp_path: Path) -> Iterator[Running]:
-    running = Running(tmp_path, "azure")
+    running = Running(tmp_path / "arm", "azure")
     yield running
     running.stop()
 
@@ -419,6 +422,71 @@ def test_a_machine_its_disk_and_interface(arm: Running, keep: bool) -> None:
     ("Standard_D2s_v5", "", "ConfidentialVM", (400, "BadRequest"))])
 def test_machines_that_cannot_be(arm: Running, size: str, zone: str, security: str, expected: tuple[int, str]) -> None:
     assert error_of(machine(arm, "m", size, zone=zone, security=security)) == expected
+
+
+def pod_vm(arm: Running, name: str, image: str = "", **storage: Any) -> requests.Response:
+    """The answer to a PUT of a machine as cloud-api-adaptor asks for it: its interface is made and removed with it."""
+    group = f"{arm.subscription}/resourceGroups/{GROUP}/providers"
+    if image:
+        storage["imageReference"] = {"id": image}
+    return arm.ask("PUT", f"{group}/Microsoft.Compute/virtualMachines/{name}", "2024-07-01", json={"location": "eastus", "properties": {
+        "hardwareProfile": {"vmSize": "Standard_DC2as_v5"}, "securityProfile": {"securityType": "ConfidentialVM"},
+        "osProfile": {"computerName": name},
+        "storageProfile": {"osDisk": {"name": f"{name}-disk", "createOption": "FromImage", "deleteOption": "Delete"}, **storage},
+        "networkProfile": {"networkInterfaceConfigurations": [{"name": f"{name}-net", "properties": {
+            "deleteOption": "Delete", "networkSecurityGroup": {"id": f"{group}/Microsoft.Network/networkSecurityGroups/{INFRA}-nsg"},
+            "ipConfigurations": [{"name": "ip-config", "properties": {"subnet": {
+                "id": f"{group}/Microsoft.Network/virtualNetworks/{VNET}/subnets/{SUBNET}"}}}]}}]}}})
+
+
+def test_a_machine_that_brings_its_interface(arm: Running) -> None:
+    before = arm.resources().keys()
+    pod_vm(arm, "podvm-x").raise_for_status()
+    assert {key.rpartition("/")[2] for key in arm.resources().keys() - before} == {"podvm-x", "podvm-x-net", "podvm-x-disk"}
+    profile = arm.compute().virtual_machines.get(GROUP, "podvm-x").network_profile
+    nic = arm.network().network_interfaces.get(GROUP, profile.network_interfaces[0].id.rpartition("/")[2])
+    assert nic.ip_configurations[0].private_ip_address.startswith("10.0.1.")
+    assert nic.network_security_group.id.endswith(f"{INFRA}-nsg")
+    arm.compute().virtual_machines.begin_delete(GROUP, "podvm-x").result()
+    assert arm.resources().keys() == before
+
+
+@pytest.mark.parametrize(("features", "image", "expected"), [
+    ([], "PodVMGallery_1/images/podvm-image/versions/1.0.0", (400, "BadRequest")),
+    ([{"name": "SecurityType", "value": "TrustedLaunch"}], "PodVMGallery_1/images/podvm-image/versions/1.0.0", (400, "BadRequest")),
+    ([{"name": "SecurityType", "value": "ConfidentialVmSupported"}], "PodVMGallery_1/images/podvm-image/versions/1.0.0", None),
+    ([], "PodVMGallery_1/images/podvm-image/versions/9.9.9", (404, "GalleryImageNotFound")),
+])
+def test_images_of_confidential_machines(arm: Running, features: list[dict[str, str]], image: str, expected: tuple[int, str] | None
+                                         ) -> None:
+    compute, where = arm.compute(), {"location": "eastus"}
+    compute.galleries.begin_create_or_update(GROUP, "PodVMGallery_1", where).result()
+    compute.gallery_images.begin_create_or_update(GROUP, "PodVMGallery_1", "podvm-image", {**where, "properties": {
+        "osType": "Linux", "osState": "Generalized", "features": features}}).result()
+    compute.gallery_image_versions.begin_create_or_update(GROUP, "PodVMGallery_1", "podvm-image", "1.0.0", where).result()
+    answer = pod_vm(arm, "x", f"{arm.subscription}/resourceGroups/{GROUP}/providers/Microsoft.Compute/galleries/{image}")
+    assert (error_of(answer) if answer.status_code >= 400 else None) == expected
+
+
+def test_what_is_no_image(arm: Running) -> None:
+    assert error_of(pod_vm(arm, "x", "/subscriptions/none")) == (400, "InvalidParameter")
+
+
+def test_a_machine_that_goes_stops(arm: Running) -> None:
+    """The process that stands for it, and no other one of that number."""
+    directory = Path(arm.facts["control"]).parent.parent / "vms" / "podvm-x"
+    directory.mkdir(parents=True)
+    sleeping = [subprocess.Popen(["sleep", "60"]), subprocess.Popen([sys.executable, "-c", "input()", str(directory)],
+                                                                   stdin=subprocess.PIPE)]
+    for process, stopped in zip(sleeping, (None, -signal.SIGTERM), strict=True):
+        (directory / "pid").write_text(str(process.pid))
+        pod_vm(arm, "podvm-x").raise_for_status()
+        arm.compute().virtual_machines.begin_delete(GROUP, "podvm-x").result()
+        if stopped is not None:
+            assert process.wait(5) == stopped
+        assert process.poll() == stopped
+    sleeping[0].kill()
+    sleeping[0].wait()
 
 
 def test_sizes(arm: Running) -> None:
