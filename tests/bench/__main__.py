@@ -24,6 +24,8 @@ DROPPED = ("managedFields", "resourceVersion", "uid", "creationTimestamp", "gene
            "selfLink", "deletionTimestamp")
 DOCUMENT = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
+#: The peers ask nothing of Azure.
+WITHOUT_AZURE = ("-e", "coco_azure=never coco_azure_network=none")
 PLAIN = """- hosts: lab
   gather_facts: false
   tasks:
@@ -53,6 +55,11 @@ def requests(lab: Lab, mark: int) -> collections.Counter[str]:
 
 def told(counted: collections.Counter[str]) -> str:
     return f"{counted.total()}: " + ", ".join(f"{count} {verb}" for verb, count in counted.most_common())
+
+
+def arm_calls(lab: Lab) -> int:
+    """Requests to Azure Resource Manager so far, tokens not counted."""
+    return len(Path(lab.facts["azure"]["audit"]).read_text().splitlines())
 
 
 def managed_objects(lab: Lab) -> list[dict[str, Any]]:
@@ -118,15 +125,18 @@ def one_cluster(figures: Figures, directory: Path) -> tuple[Spent, Spent]:
         figures.add("its requests", told(requests(lab, mark)))
         figures.add("site, second run, with the proof", site(lab), "30 s")
         mark = lab.mark
-        own = site(lab, "--skip-tags", "step13,step14")
+        own = site(lab, "--skip-tags", "step13,step14", *WITHOUT_AZURE)
         counted = requests(lab, mark)
         objects = managed_objects(lab)
-        figures.add("site without the proof, no change", own)
+        figures.add("site without the proof and without Azure, no change", own)
         figures.add("its requests", told(counted))
         figures.add("its requests an object", f"{counted.total() / len(objects):.1f} ({len(objects)} objects)", "2")
         mark = lab.mark
-        site(lab, "--skip-tags", "preflight,step13,step14")
+        site(lab, "--skip-tags", "preflight,step13,step14", *WITHOUT_AZURE)
         figures.add("the same without preflight", f"{requests(lab, mark).total() / len(objects):.1f}")
+        asked = arm_calls(lab)
+        figures.add("site without the proof, no change, with Azure asked", site(lab, "--skip-tags", "step13,step14"))
+        figures.add("its requests to Azure", arm_calls(lab) - asked)
         start, task = floor(lab, directory)
         figures.add("ansible-playbook itself; one task that does nothing", f"{start:.2f} CPU s; {task * 1000:.0f} CPU ms")
         for name, size in sorted(stand_ins(lab.state).items()):
