@@ -33,7 +33,8 @@ options:
   x509_certificate_path:
     description:
       - A PEM file with certificate and private key of the service principal. The environment variables are
-        E(AZURE_X509_CERTIFICATE_PATH) and E(AZURE_CLIENT_CERTIFICATE_PATH).
+        E(AZURE_X509_CERTIFICATE_PATH) and E(AZURE_CLIENT_CERTIFICATE_PATH), that of the key's password
+        E(AZURE_CLIENT_CERTIFICATE_PASSWORD).
     type: path
   auth_source:
     description:

@@ -154,7 +154,8 @@ class Azure:
         scope = cloud.audience + "/.default"
         return {"base_url": cloud.arm, "transport": self._transport, "credential_scopes": [scope], "policies": [
             policies.RequestIdPolicy(), policies.HeadersPolicy(), policies.UserAgentPolicy("confidential.containers"),
-            policies.ProxyPolicy(), policies.ContentDecodePolicy(), Patience(retry_total=RETRIES, retry_backoff_max=LONGEST),
+            policies.ProxyPolicy(), policies.ContentDecodePolicy(),
+            Patience(retry_total=RETRIES, retry_status=RETRIES, retry_backoff_max=LONGEST),
             ARMChallengeAuthenticationPolicy(self.login.credential, scope)]}
 
 

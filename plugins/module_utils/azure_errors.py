@@ -92,6 +92,8 @@ def explain(code: str, message: str, status: int, what: str) -> CocoError:
         "NotFound": "Correct the name; check that subscription_id is the cluster's.",
         "NoRegisteredProviderFound": "Correct the region, or register the resource provider (az provider register).",
         "LocationNotAvailableForResourceType": "Correct the region.",
+        "LocationNotFound": "Correct the region (its name, such as eastus, not its display name).",
+        "InvalidLocation": "Correct the region (its name, such as eastus, not its display name).",
         "MissingSubscriptionRegistration": "Register the resource provider (az provider register); that is never done silently.",
     }.get(code, "")
     if status == 429 or code in ("TooManyRequests", "SubscriptionRequestsThrottled"):

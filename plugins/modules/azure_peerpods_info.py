@@ -41,6 +41,7 @@ options:
     description:
       - The rights that the credentials must have. V(machines) to make pod VMs and their image, V(subnet) to join the subnet, V(gateway)
         to make a NAT gateway where the subnet has none.
+      - With V(machines), deny assignments that forbid it are looked for, too; ARO locks its managed resource group by one.
     type: list
     elements: str
     choices: [machines, subnet, gateway]

@@ -104,7 +104,7 @@ def test_the_lock_is_no_matter_for_who_makes_no_machines(arm: Running) -> None:
 
 @BOTH
 def test_what_the_lock_says_is_what_happens(arm: Running) -> None:
-    """The forbidden actions of azure_rights are those that lab-arm refuses."""
+    """An interface in the machines' group, made as `installer`: refused by the lock where there is one, made where preflight is content."""
     base = f"resourceGroups/{conf(arm)['resourceGroup']}/providers"
     answer = arm.ask("PUT", f"{base}/Microsoft.Network/networkInterfaces/n", json={"location": "eastus", "properties": {
         "ipConfigurations": [{"name": "c", "properties": {"subnet": {"id": subnet_id(arm)}}}]}})

@@ -65,7 +65,8 @@ class Arm:
         Path(self.facts["control"]).write_text(json.dumps(settings))
 
     def audit(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in Path(self.facts["audit"]).read_text().splitlines()]
+        file = Path(self.facts["audit"])
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
     def resources(self) -> dict[str, Any]:
         """Every resource as it is stored, without what changes at each write."""

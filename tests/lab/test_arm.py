@@ -14,6 +14,7 @@ import jwt
 import pytest
 import requests
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
+from azure.identity import CredentialUnavailableError, ManagedIdentityCredential
 
 from lab import seed
 from lab.arm.rights import granted, matches, within
@@ -93,9 +94,62 @@ def test_a_federated_token_of_another_issuer(arm: Running, tmp_path: Path) -> No
         arm.credential("workload", token=str(forged)).get_token("https://management.azure.com/.default")
 
 
+def test_an_expired_federated_token(arm: Running) -> None:
+    with pytest.raises(ClientAuthenticationError, match="AADSTS700024"):
+        arm.credential("workload", token=arm.clients["workload"]["stale"]).get_token("https://management.azure.com/.default")
+
+
+def test_managed_identities(arm: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By azure-identity, which finds the service by its own variable; what the machine does not have is refused."""
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", arm.facts["metadata"])
+    scope = "https://management.azure.com/.default"
+    for name, client in (("machine", None), ("assigned", arm.clients["assigned"]["client_id"])):
+        token = ManagedIdentityCredential(client_id=client).get_token(scope).token
+        assert jwt.decode(token, options={"verify_signature": False})["oid"] == arm.clients[name]["object_id"]
+        found = arm.ask("GET", f"resourceGroups/{GROUP}", "2021-04-01", headers={"Authorization": f"Bearer {token}"})
+        assert (found.status_code, arm.audit()[-1]["client"]) == (200, arm.clients[name]["client_id"])
+    with pytest.raises(CredentialUnavailableError, match="Identity not found"):
+        ManagedIdentityCredential(client_id=arm.clients["installer"]["client_id"]).get_token(scope)
+
+
+METADATA = {"Metadata": "true"}
+ASKED = {"api-version": "2018-02-01", "resource": "https://management.azure.com/"}
+
+
+@pytest.mark.parametrize(("method", "headers", "query", "expected"), [
+    ("GET", METADATA, {}, (200, "")), ("GET", METADATA, {"object_id": "assigned"}, (200, "")),
+    ("GET", {}, {}, (400, "Required metadata header not specified")),
+    ("GET", {"Metadata": "True"}, {}, (400, "Required metadata header not specified")),
+    ("GET", {**METADATA, "X-Forwarded-For": "10.0.0.1"}, {}, (400, "X-Forwarded-For")),
+    ("GET", METADATA, {"api-version": None}, (400, "'api-version' is missing")), ("GET", METADATA, {"resource": None}, (400, "'resource'")),
+    ("GET", METADATA, {"api-version": "2012-12-12"}, (400, "not supported")),
+    ("GET", METADATA, {"resource": "nothing"}, (400, "AADSTS500011")), ("GET", METADATA, {"client_id": ""}, (400, "Identity not found")),
+    ("GET", METADATA, {"msi_res_id": "/subscriptions/x"}, (400, "Identity not found")), ("POST", METADATA, {}, (405, "not allowed"))])
+def test_the_metadata_service_is_strict(arm: Running, method: str, headers: dict[str, str], query: dict[str, str],
+                                        expected: tuple[int, str]) -> None:
+    if "object_id" in query:
+        query = {"object_id": arm.clients["assigned"]["object_id"]}
+    answer = requests.request(method, arm.facts["metadata"] + "/metadata/identity/oauth2/token", headers=headers, timeout=10,
+                              params={key: value for key, value in {**ASKED, **query}.items() if value is not None})
+    assert answer.status_code == expected[0]
+    assert expected[1] in answer.json().get("error_description", "")
+    assert answer.headers["Server"].startswith("IMDS/")
+    assert answer.status_code != 200 or answer.json()["expires_in"] == "3600"
+
+
+def test_links_stay_on_the_callers_way(arm: Running) -> None:
+    """Endpoints and next pages are named by the name that the caller uses."""
+    near = arm.facts["endpoint"].replace("127.0.0.1", "localhost")
+    configuration = requests.get(f"{near}/{seed.TENANT}/v2.0/.well-known/openid-configuration", verify=arm.facts["ca"], timeout=10).json()
+    assert configuration["token_endpoint"] == f"{near}/{seed.TENANT}/oauth2/v2.0/token"
+    page = requests.get(f"{near}{arm.subscription}/resourceGroups/{GROUP}/providers/Microsoft.Compute/disks", verify=arm.facts["ca"],
+                        params={"api-version": "2026-03-02"}, headers={"Authorization": f"Bearer {arm.token()}"}, timeout=10).json()
+    assert page["nextLink"].startswith(f"{near}/")
+
+
 def test_secrets_are_for_their_owner_only(arm: Running) -> None:
     directory = Path(arm.facts["clients"]).parent
-    for name in ("clients.json", "identities.json", "certificate.pem", "workload.token"):
+    for name in ("clients.json", "identities.json", "certificate.pem", "workload.token", "workload.stale"):
         assert (directory / name).stat().st_mode & 0o777 == 0o600
     arm.token()
     assert arm.clients["installer"]["secret"] not in (directory / "arm.log").read_text() + json.dumps(arm.facts)
@@ -167,6 +221,10 @@ def test_the_managed_group_of_aro(aro: Running) -> None:
     aro.network("cluster").network_security_groups.begin_create_or_update(conf["resourceGroup"], nsg.name, nsg).result()
     denials = aro.ask("GET", f"resourceGroups/{conf['resourceGroup']}/providers/Microsoft.Authorization/denyAssignments", "2022-04-01")
     assert len(denials.json()["value"]) == 1
+    lock = denials.json()["value"][0]["properties"]
+    assert [one["type"] for one in lock["principals"]] == ["SystemDefined"]
+    assert [one["id"] for one in lock["excludePrincipals"]] == [aro.clients["cluster"]["object_id"]]
+    assert "Microsoft.Compute/disks/write" in lock["permissions"][0]["notActions"]
 
 
 # --- the protocol

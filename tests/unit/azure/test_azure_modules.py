@@ -125,6 +125,20 @@ def test_info_under_read_only_rights_names_action_and_scope(fit: FakeArm) -> Non
     assert call(fit, "azure_peerpods_info", rights=[])["azure"]["aro"] is True
 
 
+def test_deny_assignments_that_cannot_be_told_are_warnings(fit: FakeArm) -> None:
+    """The token here tells no principal; then the list may not be read; then it is not asked for."""
+    path = f"{CLUSTER_RG}/providers/Microsoft.Authorization/denyAssignments"
+    fit.documents[path.lower()] = [{"name": "lock", "properties": {
+        "scope": CLUSTER_RG, "permissions": [{"actions": ["*/write"]}], "principals": [{"id": "0" * 8 + "-0000-0000-0000-" + "0" * 12}]}}]
+    found = [item for item in call(fit, "azure_peerpods_info")["findings"] if item["code"] == "deny-assignment"]
+    assert [item["severity"] for item in found] == ["warning"]
+    assert f"the deny assignment lock at {CLUSTER_RG} may forbid" in found[0]["message"]
+    fit.refused[f"GET {path}"] = (403, "AuthorizationFailed")
+    found = [item for item in call(fit, "azure_peerpods_info")["findings"] if item["code"] == "deny-unread"]
+    assert [(item["severity"], CLUSTER_RG in item["message"]) for item in found] == [("warning", True)]
+    assert [item["code"] for item in call(fit, "azure_peerpods_info", rights=["subnet"])["findings"]] == ["nat-gateway-kept"]
+
+
 def test_a_refused_flow_and_a_delegation_are_told_together(fit: FakeArm) -> None:
     fit.documents[NSG.lower()]["properties"]["securityRules"][0]["properties"]["access"] = "Deny"
     worker = fit.documents[f"{NET}/virtualNetworks/vnet".lower()]["properties"]["subnets"][1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 
 import pytest
@@ -56,6 +57,22 @@ def test_refusals(code: str, message: str, status: int, expected: str) -> None:
     assert error.todo
     with pytest.raises(CocoError, match=expected):
         raise error
+
+
+@pytest.mark.parametrize(("text", "todo"), [
+    ("('Unable to connect to proxy', NewConnectionError('refused'))", "HTTPS_PROXY and NO_PROXY"),
+    ("Tunnel connection failed: 407 Proxy Authentication Required", "HTTPS_PROXY and NO_PROXY"),
+    ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", "of https://x, .*azure_ca_cert"),
+    ("Connection refused", "its own way out"), ("Unable to get authority configuration for https://x/t.", "Correct tenant")])
+def test_no_answer_to_a_login(text: str, todo: str) -> None:
+    error = azure_errors.no_login("It failed", text, "a principal", "https://x", "its own way out")
+    assert re.search(todo, error.todo)
+    assert error.seen.startswith("a principal cannot log in: ")
+
+
+def test_no_answer_of_azure() -> None:
+    error = azure_errors.unreachable("It failed", "Connection\n  refused" + "x" * 500, "https://x")
+    assert ("https://x must be reachable" in error.todo, error.seen[:21], len(error.seen)) == (True, "Connection refusedxxx", 400)
 
 
 READER = [{"actions": ["*/read"], "notActions": []}]

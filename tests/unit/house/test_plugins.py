@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +60,40 @@ def test_the_front_is_two_lines(name: str) -> None:
     assert ast.unparse(action) == "class ActionModule(Front):\n    work = work"
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_the_function_imports_nothing_late(name: str) -> None:
-    """An import inside a function is paid once per task."""
-    for node in ast.walk(ast.parse((PLUGINS / "module_utils" / "actions" / f"{name}.py").read_text())):
-        if isinstance(node, ast.FunctionDef):
-            late = [inner for inner in ast.walk(node) if isinstance(inner, (ast.Import, ast.ImportFrom))]
-            assert not late, f"{name}: {node.name} imports"
+def late_imports(tree: ast.AST) -> list[int]:
+    """Lines of imports inside functions."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))]
+    return sorted({inner.lineno for node in functions for inner in ast.walk(node) if isinstance(inner, (ast.Import, ast.ImportFrom))})
+
+
+@pytest.mark.parametrize("path", sorted(path for folder in ("module_utils", "action", "plugin_utils") for path in (PLUGINS / folder).glob(
+    "**/*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_imported_late(path: Path) -> None:
+    """An import inside a function is paid once per task: none in ``run``, nor in anything that it calls."""
+    assert late_imports(ast.parse(path.read_text())) == []
+
+
+def test_the_search_for_late_imports_finds() -> None:
+    source = "import a\ndef run():\n    if x:\n        from b import c\nclass D:\n    def e(self):\n        import f"
+    assert late_imports(ast.parse(source)) == [4, 7]
+
+
+def imported_by(*names: str) -> set[str]:
+    """The top-level packages that a fresh interpreter has after it imported these plugins, as ansible-core's parent process does."""
+    code = f"import importlib, sys\n[importlib.import_module(f'{OWN}.{{name}}') for name in {names!r}]\n" \
+           "print(*{name.partition('.')[0] for name in sys.modules})"
+    path = os.pathsep.join(str(ROOT / folder) for folder in (".", ".collections"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path})
+    return set(done.stdout.split())
+
+
+def test_azures_libraries_are_paid_for_by_tasks_that_call_azure_only() -> None:
+    """They take a second to import, and need not be there at all without Azure."""
+    others = [f"filter.{name}" for name in stems("filter")]
+    others += [f"action.{name}" for name in MODULES if not name.startswith("azure_")]
+    assert len(others) > 20
+    assert not {"azure", "msal"} & imported_by(*others)
+    assert {"azure", "msal"} <= imported_by("action.azure_capacity")
 
 
 @pytest.mark.parametrize("name", MODULES)
