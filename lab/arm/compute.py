@@ -54,9 +54,9 @@ def _sizes() -> list[Size]:
 SIZES = _sizes()
 REGIONS = {"eastus": "East US", "westus": "West US", "northeurope": "North Europe", "westeurope": "West Europe", "centralus": "Central US"}
 #: vCPU limits of a family in a region where they are not ``FAMILY_LIMIT``; confidential families have none by default.
-LIMITS = {("eastus", "standardDCASv5Family"): 64, ("eastus", "standardECASv5Family"): 8, ("eastus", "standardDSv5Family"): 100,
+LIMITS = {("eastus", "standardDCASv5Family"): 64, ("eastus", "standardECASv5Family"): 8, ("eastus", "standardDSv5Family"): 400,
           ("northeurope", "standardDCASv5Family"): 32}
-FAMILY_LIMIT, TOTAL_LIMIT = 10, 200
+FAMILY_LIMIT, TOTAL_LIMIT = 10, 500
 #: Values of a definition's feature SecurityType with which confidential machines can be made of its versions.
 CONFIDENTIAL_FEATURES = ("ConfidentialVM", "ConfidentialVmSupported", "TrustedLaunchAndConfidentialVmSupported")
 
