@@ -19,7 +19,12 @@ from ansible_collections.confidential.containers.plugins.module_utils.cluster_er
 from ansible_collections.confidential.containers.plugins.module_utils.cluster_watch import Source, View, until
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
-from ansible_collections.confidential.containers.plugins.module_utils.readiness import OPTIONAL, OSC_NAMESPACE, RELATED, ready
+from ansible_collections.confidential.containers.plugins.module_utils.readiness import (
+    OPTIONAL,
+    OSC_NAMESPACE,
+    RELATED,
+    ready,
+)
 
 Key = tuple[str, str, str, str]
 State = dict[str, Any]
