@@ -25,12 +25,14 @@ KUBERNETES = "v1.36.4"
 LDFLAGS = (f"-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES} -X k8s.io/component-base/version.gitMajor=1 "
            "-X k8s.io/component-base/version.gitMinor=36 -X k8s.io/component-base/version.gitTreeState=clean")
 CRDS = "crds.json"
+#: Definitions that no pinned module carries, written by hand.
+OWN_CRDS = Path(__file__).with_name("crds")
 
 # OpenShift's CRDs that a seeded object or an operator needs (file names without the profile suffix).
 WANTED_CRDS = (
     "infrastructures", "ingresses", "proxies", "dnses", "featuregates", "authentications", "consoles", "apiservers",
     "securitycontextconstraints", "machineconfigpools", "machineconfigs", "kubeletconfigs", "containerruntimeconfigs",
-    "clusterversions", "clusteroperators", "routes", "credentialsrequests", "networks", "schedulers", "images", "projects",
+    "clusterversions", "clusteroperators", "routes", "cloudcredentials", "networks", "schedulers", "images", "projects",
 )
 
 
@@ -112,6 +114,12 @@ def programs() -> dict[str, Path]:
     return found
 
 
+def crds(found: dict[str, Path]) -> list[dict[str, object]]:
+    """Every CRD of a fresh cluster: those of the modules and the lab's own."""
+    own = [yaml.load(file.read_text(), Loader=yaml.CSafeLoader) for file in sorted(OWN_CRDS.glob("*.yaml"))]
+    return [*json.loads(found[CRDS].read_text()), *own]
+
+
 def _build_locked(target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / ".lock").open("w") as lock:
@@ -181,6 +189,7 @@ def collect_crds(go: str, env: dict[str, str]) -> list[dict[str, object]]:
     files = sorted((openshift / "payload-manifests" / "crds").glob("*.yaml"))
     files += sorted((openshift / "config/v1/zz_generated.crd-manifests").glob("*clusterversions*.yaml"))
     files += sorted((openshift / "config/v1/zz_generated.crd-manifests").glob("*clusteroperators*.yaml"))
+    files += sorted((openshift / "operator/v1/zz_generated.crd-manifests").glob("*cloudcredentials*.yaml"))
     files += sorted((openshift / "route/v1/zz_generated.crd-manifests").glob("routes*.yaml"))
     profile = re.compile(r"-(Default|CustomNoUpgrade|DevPreviewNoUpgrade|TechPreviewNoUpgrade|OKD)\.crd")
     chosen: dict[str, Path] = {}

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 from lab import osc_install, osc_remove
 from lab.kube import ApiError, Controller, Kube
+from lab.osc_credentials import Credentials
 from lab.osc_objects import RUNTIMECLASS_FINALIZER, Settings, runtime_log_level
 from lab.osc_pass import KATA_API, MCO_API, Pass
 from lab.osc_serving import Object, allowed, denied, errored, serve
@@ -36,6 +37,7 @@ class Operator:
         self.kube, self.settings = kube, settings
         self.controller = Controller(kube, "kataconfig", self.reconcile)
         self.classes = Controller(kube, "runtimeclass", self.reconcile_class)
+        self.credentials = Credentials(kube, settings)
         self.seen: dict[str, tuple[str, str, Object]] = {}
         self.reported: dict[str, float] = {}
 
@@ -51,7 +53,7 @@ class Operator:
 
     async def run(self) -> None:
         """Watch, reconcile and serve until cancelled."""
-        watching = [self.controller.run(), self.classes.run()]
+        watching = [self.controller.run(), self.classes.run(), self.credentials.controller.run()]
         if self.settings.release.rolls_caa:
             watching.append(self.inputs.run())
         await asyncio.gather(*watching, serve({VALIDATE: self.validate}))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.bundles.parts import bound_token
+from lab.kube import owner_reference
 from lab.releases import OSC, OSC_NAMESPACE, STAND_IN, Osc
 
 Object = dict[str, Any]
@@ -28,6 +29,11 @@ SCC = "sandboxed-containers-operator-scc"
 CREATE_JOB = "osc-podvm-image-creation"
 DELETE_JOB = "osc-podvm-image-deletion"
 IMAGE_CM = "azure-podvm-image-cm"
+REQUEST_API, REQUEST_NAMESPACE = "cloudcredential.openshift.io/v1", "openshift-cloud-credential-operator"
+REQUEST, CCO_SECRET, PEER_PODS_SECRET = "openshift-sandboxed-containers-azure", "cco-secret", "peer-pods-secret"
+# peer-pods-secret's keys and those of the Cloud Credential Operator's Secret.
+CREDENTIALS = {"AZURE_CLIENT_ID": "azure_client_id", "AZURE_CLIENT_SECRET": "azure_client_secret",
+               "AZURE_TENANT_ID": "azure_tenant_id", "AZURE_SUBSCRIPTION_ID": "azure_subscription_id"}
 # Overhead of the runtime classes: cpu, memory, 1.9 and newer; that of kata-nvidia-gpu is assumed.
 RUNTIME_CLASSES = {"kata": ("250m", "350Mi"), "kata-nvidia-gpu": ("250m", "350Mi"), "kata-remote": ("250m", "120Mi")}
 
@@ -79,6 +85,31 @@ def machine_config(kataconfig: str, pool: str, extension: str) -> Object:
         "kind": "MachineConfig",
         "metadata": _meta(EXTENSION_MC, labels=labels),
         "spec": {"config": {"ignition": {"version": "3.2.0"}}, "extensions": [extension]},
+    }
+
+
+def credentials_request(settings: Settings) -> Object:
+    """What the operator asks the Cloud Credential Operator for; it has no owner."""
+    roles = ["Reader", "Virtual Machine Contributor", "Network Contributor", "Storage Account Contributor"]
+    spec: Object = {
+        "secretRef": {"name": CCO_SECRET, "namespace": settings.namespace},
+        "providerSpec": {"apiVersion": REQUEST_API, "kind": "AzureProviderSpec"},
+    }
+    if settings.release.gallery_role:
+        roles.append("Compute Gallery Artifacts Publisher")
+        spec["serviceAccountNames"] = ["default"]
+    spec["providerSpec"]["roleBindings"] = [{"role": role} for role in roles]
+    return {"apiVersion": REQUEST_API, "kind": "CredentialsRequest", "metadata": _meta(REQUEST, REQUEST_NAMESPACE), "spec": spec}
+
+
+def peer_pods_secret(settings: Settings, given: Object) -> Object:
+    """peer-pods-secret of the Cloud Credential Operator's Secret, to which it belongs."""
+    data = given.get("data") or {}
+    labels = {"kataconfiguration.openshift.io/credentials-request-based": "true"}
+    return {
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": _meta(PEER_PODS_SECRET, settings.namespace, owner_reference(given), labels=labels),
+        "data": {key: data.get(source, "") for key, source in CREDENTIALS.items()},
     }
 
 

@@ -114,6 +114,7 @@ class Osc:
     owns_image_config: bool = True  # azure-podvm-image-cm belongs to the KataConfig (1.11 and newer)
     gate_owns_initdata: bool = True  # gate off writes a default INITDATA (1.11 and newer)
     deployment_mode: bool = False  # key deploymentMode of osc-feature-gates (1.12 and newer)
+    gallery_role: bool = True  # CredentialsRequest with a role for galleries and service accounts (1.11 and newer)
     runtime_classes: tuple[str, ...] = ("kata", "kata-remote")
     rolls_caa: bool = False  # annotation peer-pods-cm/version on osc-caa-ds, peer-pods-cm watched (1.13)
     oci_image: bool = True  # the job gets PODVM_IMAGE_URI (1.10 and newer); before, it builds of the payload
@@ -190,7 +191,7 @@ _OSC_1_12 = replace(_OSC_1_11, pcrs=_PCRS_1_12, copy_container=False, job_token=
 _OSC_1_13 = replace(_OSC_1_12, pcrs=_PCRS_1_13, network_policies=True, more_environment=True, manager_token=True,
                     runtime_classes=("kata", "kata-nvidia-gpu", "kata-remote"), rolls_caa=True)
 _OSC_1_10 = replace(_OSC_1_11, built=False, pcrs={}, machine_configs=True, class_finalizer=False,
-                    owns_image_config=False, gate_owns_initdata=False,
+                    owns_image_config=False, gate_owns_initdata=False, gallery_role=False,
                     annotation="io.katacontainers.config.runtime.cc_init_data", ssh_key=True, protocol="0.2.0")
 _OSC_1_9 = replace(_OSC_1_10, built=True, pcrs=_PCRS_1_9, rbac_proxy=True, reads_accounts=False, oci_image=False,
                    gzip_initdata=False, image_policy="kbs:///default/security-policy/osc", protocol="0.1.1")

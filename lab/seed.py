@@ -137,6 +137,7 @@ def objects(cluster: str, openshift: str, platform: str = "azure") -> list[tuple
     add(_object("config.openshift.io/v1", "Network", "cluster", spec={
         "clusterNetwork": [{"cidr": "10.128.0.0/14", "hostPrefix": 23}], "serviceNetwork": ["172.30.0.0/16"],
         "networkType": "OVNKubernetes"}))
+    add(_object("operator.openshift.io/v1", "CloudCredential", "cluster", spec={"credentialsMode": "", "managementState": "Managed"}))
     stamp = "2026-10-01T08:00:00Z"
     add(_object("config.openshift.io/v1", "ClusterVersion", "version", spec={
         "clusterID": CLUSTER_ID, "channel": f"stable-{openshift.rpartition('.')[0]}"}), {

@@ -34,7 +34,7 @@ CLOUD, ARM = "cloud", "lab-arm"
 #: What a snapshot keeps of the whole lab, and of each cluster.
 SHARED = (CLOUD, "silicon", "private")
 OWN = ("etcd", "nodes", "pki", "release")
-STAND_INS = tuple(n for n in ("node", "catalog", "mco", "ingress", "service_ca")
+STAND_INS = tuple(n for n in ("node", "catalog", "mco", "ingress", "service_ca", "cco")
                   if Path(__file__).with_name(f"{n}.py").exists())
 IDENTITIES = [*(f"lab-{name.replace('_', '-')}" for name in STAND_INS), "olm-operator", "catalog-operator",
               "system:kube-controller-manager"]
@@ -255,7 +255,7 @@ def start_all(state: Path, clusters: list[Cluster], cluster: Cluster, programs: 
     cluster.wait_ready(processes)
     if seed_into is not None:
         progress("API server ready; seeding a fresh installation (kept for later starts)")
-        asyncio.run(seed_cluster(cluster, json.loads(programs[build.CRDS].read_text()), azure["platform"]))
+        asyncio.run(seed_cluster(cluster, build.crds(programs), azure["platform"]))
         processes.stop("kube-apiserver", number=signal.SIGKILL)
         processes.stop("etcd")
         shutil.rmtree(seed_into, ignore_errors=True)
@@ -412,7 +412,7 @@ def write_facts(state: Path, clusters: list[Cluster], releases: dict[str, str], 
 
 
 def seed_digest(programs: dict[str, Path]) -> str:
-    whole = hashlib.sha256(programs[build.CRDS].read_bytes())
+    whole = hashlib.sha256(json.dumps(build.crds(programs)).encode())
     whole.update(Path(seed.__file__).read_bytes())
     return whole.hexdigest()[:16]
 

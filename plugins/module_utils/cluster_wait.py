@@ -19,7 +19,12 @@ from ansible_collections.confidential.containers.plugins.module_utils.cluster_er
 from ansible_collections.confidential.containers.plugins.module_utils.cluster_watch import Source, View, until
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
-from ansible_collections.confidential.containers.plugins.module_utils.readiness import OSC_NAMESPACE, RELATED, ready
+from ansible_collections.confidential.containers.plugins.module_utils.readiness import (
+    OPTIONAL,
+    OSC_NAMESPACE,
+    RELATED,
+    ready,
+)
 
 Key = tuple[str, str, str, str]
 State = dict[str, Any]
@@ -42,12 +47,16 @@ def key_of(reference: Object) -> Key:
     return (reference["apiVersion"], reference["kind"], meta.get("namespace") or "", meta["name"])
 
 
-def sources_of(keys: list[Key]) -> dict[Key, Source]:
-    """The source in which each object is seen: one of its own, or one for several of a kind in a namespace."""
-    groups: dict[tuple[str, str, str], set[str]] = {}
-    for api_version, kind, namespace, name in keys:
-        groups.setdefault((api_version, kind, namespace), set()).add(name)
-    return {key: Source(*key[:3], name=key[3] if len(groups[key[:3]]) == 1 else "") for key in keys}
+def sources_of(keys: list[Key], optional: frozenset[Key] | set[Key] = frozenset()) -> dict[Key, Source]:
+    """The source in which each object is seen: one of its own, or one for several of a kind in a namespace.
+
+    ``optional``: keys that may be forbidden.
+    """
+    groups: dict[tuple[str, str, str], set[Key]] = {}
+    for key in keys:
+        groups.setdefault(key[:3], set()).add(key)
+    return {key: Source(*key[:3], name=key[3] if len(groups[key[:3]]) == 1 else "", optional=groups[key[:3]] <= optional)
+            for key in keys}
 
 
 class Waiting:
@@ -56,7 +65,8 @@ class Waiting:
     def __init__(self, keys: list[Key], context: Context, release: dict[str, Any] | None, missing: set[Key]) -> None:
         self.keys, self.context, self.release, self.allow_missing = keys, context, release, missing
         self.related = {key: [key_of(item) for item in RELATED.get(key[1], [])] for key in keys}
-        self.sources = sources_of(list(dict.fromkeys([*keys, *(item for items in self.related.values() for item in items)])))
+        related = [item for items in self.related.values() for item in items]
+        self.sources = sources_of(list(dict.fromkeys([*keys, *related])), {item for item in related if item[1] in OPTIONAL} - set(keys))
         self.shown: dict[Key, str] = {}
         self.failed_since: dict[Key, float] = {}
         self.states: dict[Key, State] = {}
@@ -88,8 +98,15 @@ class Waiting:
         source = self.sources[key]
         if view.trouble(source):
             return {"ready": False, "failed": False, "reason": "NotSeen", "message": view.trouble(source)}
-        others = {f"{item[1]}/{item[3]}": view.get(self.sources[item], item[3]) for item in self.related[key]}
+        others = {f"{item[1]}/{item[3]}": view.get(self.sources[item], item[3]) for item in self.related[key]
+                  if not self._unknown(view, self.sources[item])}
         return ready(view.get(source, key[3]), self.release, others)
+
+    @staticmethod
+    def _unknown(view: View, source: Source) -> bool:
+        """May an optional source hold something that is not seen at the moment?"""
+        trouble = view.trouble(source) if source.optional else ""
+        return bool(trouble) and "no such kind" not in trouble
 
     def _tell(self, key: Key, state: State) -> None:
         line = state["message"] or state["reason"]

@@ -39,13 +39,17 @@ AGAIN = 0.5
 
 @dataclass(frozen=True)
 class Source:
-    """Objects to follow: all of a kind in a namespace ("" for none), one by ``name``, or those with ``labels``."""
+    """Objects to follow: all of a kind in a namespace ("" for none), one by ``name``, or those with ``labels``.
+
+    An ``optional`` one may be forbidden: then nothing is known of it, and the wait goes on.
+    """
 
     api_version: str
     kind: str
     namespace: str = ""
     name: str = ""
     labels: str = ""
+    optional: bool = False
 
     def fields(self) -> str:
         """The field selector."""
@@ -125,6 +129,10 @@ class Follower(View):
                 with contextlib.suppress(ApiFailure, Unreachable):
                     self.cluster.recheck(source.api_version)
             except ApiFailure as error:
+                if source.optional and error.status == 403:
+                    self._learn(source, {}, "it may not be read with these credentials")
+                    self._stopped.wait(REFUSED)
+                    continue
                 self._failed(source, error)
             except Unreachable as error:
                 never = not self._answered.is_set() and time.monotonic() - self._started > FIRST_ANSWER

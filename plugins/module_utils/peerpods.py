@@ -64,6 +64,10 @@ PROVIDERS = {provider.name: provider for provider in (
 )}
 #: Written by the operator or its image job, never by us unless given by name.
 OPERATOR_KEYS = (*(provider.image_key for provider in PROVIDERS.values()), "DISABLECVM", "PEERPODS_LIMIT_PER_NODE")
+#: What the Cloud Credential Operator passes through on Azure, and the annotation that must say V(passthrough).
+ROOT_NAMESPACE, ROOT_SECRET, ROOT_MODE = "kube-system", "azure-credentials", "cloudcredential.openshift.io/mode"
+#: With these in its Subscription (a federated identity) the operator itself writes peer-pods-secret, in newer releases.
+FEDERATED = ("CLIENTID", "TENANTID", "SUBSCRIPTIONID")
 SIZES = {
     "snp": re.compile(r"^Standard_(DC|EC)\d+c?ad?s_(cc_)?v5$"),
     "tdx": re.compile(r"^Standard_(DC|EC)\d+ed?s_v5$"),
@@ -197,3 +201,38 @@ def check_credentials(names: list[str], provider: Provider) -> list[Finding]:
         return []
     return [{"severity": "error", "code": "credentials", "message": f"coco_cloud_credentials lacks {', '.join(missing)}",
              "hint": f"Give {', '.join(provider.credentials)}, or nothing, to leave the Secret to the Cloud Credential Operator."}]
+
+
+def check_source(operator: dict[str, Any], provider: Provider) -> list[Finding]:
+    """By which way peer-pods-secret will come where no credentials are given and none is there, or why by none.
+
+    operator: ``credentials_operator`` of cluster_info. Source: the Cloud Credential Operator's modes on Azure, where there is no
+    mint mode; of other clouds nothing is concluded.
+    """
+    if provider.name != "azure":
+        return []
+    unseen, root = operator.get("unseen") or [], f"Secret {ROOT_NAMESPACE}/{ROOT_SECRET}"
+    todo = f"Give {', '.join(provider.credentials)} in coco_cloud_credentials, or create the Secret peer-pods-secret yourself."
+    missing = "no coco_cloud_credentials are given and there is no peer-pods-secret"
+    if operator.get("federated"):
+        return [{"severity": "info", "code": "credentials-federated", "hint": "", "message":
+                 f"peer-pods-secret is left to the operator: its Subscription has {', '.join(FEDERATED)}"}]
+    if operator.get("mode") == "Manual":
+        return [{"severity": "error", "code": "credentials-manual", "hint": todo, "message":
+                 f"{missing}, and the Cloud Credential Operator makes none in mode Manual"}]
+    if unseen:
+        return [{"severity": "warning", "code": "credentials-unseen", "message":
+                 f"{missing}; whether the Cloud Credential Operator will make one cannot be seen: {', '.join(unseen)} may not be read",
+                 "hint": f"Step 8 says what the operator says. To be sure: {todo[0].lower()}{todo[1:]}"}]
+    if not operator.get("present"):
+        return [{"severity": "error", "code": "credentials-operator", "hint": todo, "message":
+                 f"{missing}, and this cluster has no Cloud Credential Operator (CloudCredential cluster)"}]
+    if not operator.get("root_secret"):
+        return [{"severity": "error", "code": "credentials-root", "hint": todo, "message":
+                 f"{missing}, and the Cloud Credential Operator has nothing to pass through: there is no {root}"}]
+    if operator.get("root_mode") != "passthrough":
+        state = f"is {operator['root_mode']!r}" if operator.get("root_mode") else "is missing"
+        return [{"severity": "error", "code": "credentials-root", "hint": todo, "message":
+                 f"{missing}, and the Cloud Credential Operator passes nothing through: {root}: annotation {ROOT_MODE} {state}"}]
+    return [{"severity": "info", "code": "credentials-passthrough", "hint": "", "message":
+             f"peer-pods-secret will come from the Cloud Credential Operator, which passes the cluster's own principal through ({root})"}]

@@ -128,7 +128,10 @@ def _spoke(pair: releases.Pair, cluster: dict[str, Any], choices: dict[str, Any]
     found += _weak_documents(choices)
     try:
         provider = peerpods.provider_of(choices.get("peerpods"), {"status": {"platformStatus": {"type": cluster.get("platform")}}})
-        found += peerpods.check_credentials(choices.get("credential_names") or [], provider)
+        names = choices.get("credential_names") or []
+        found += peerpods.check_credentials(names, provider)
+        if not names and not (cluster.get("peerpods_secret") or {}).get("present") and "credentials_operator" in cluster:
+            found += peerpods.check_source(cluster["credentials_operator"], provider)
     except CocoError as error:
         found.append(_finding("error", "provider", f"{error.what}: {error.seen}", error.todo))
     existing = cluster.get("kataconfig")

@@ -19,6 +19,9 @@ Answer = dict[str, Any]
 
 OSC_NAMESPACE = "openshift-sandboxed-containers-operator"
 TRUSTEE_NAMESPACE = "trustee-operator-system"
+CCO_NAMESPACE = "openshift-cloud-credential-operator"
+#: Kinds of related objects that only help to say why: where they may not be read they are left out, and nothing is concluded.
+OPTIONAL = frozenset({"Secret", "CredentialsRequest", "CloudCredential"})
 
 
 def _reference(api_version: str, kind: str, name: str, namespace: str = "") -> Object:
@@ -33,6 +36,9 @@ RELATED: dict[str, list[Object]] = {
         _reference("apps/v1", "DaemonSet", "osc-caa-ds", OSC_NAMESPACE),
         _reference("apps/v1", "DaemonSet", "peerpodconfig-ctrl-caa-daemon", OSC_NAMESPACE),  # its name in OSC 1.8
         _reference("apps/v1", "Deployment", "peer-pods-webhook", OSC_NAMESPACE),
+        _reference("v1", "Secret", "peer-pods-secret", OSC_NAMESPACE),
+        _reference("cloudcredential.openshift.io/v1", "CredentialsRequest", "openshift-sandboxed-containers-azure", CCO_NAMESPACE),
+        _reference("operator.openshift.io/v1", "CloudCredential", "cluster"),
     ],
     "KbsConfig": [_reference("apps/v1", "Deployment", "trustee-deployment", TRUSTEE_NAMESPACE)],
 }
@@ -162,6 +168,32 @@ def _pool(obj: Object, release: Any, related: Any) -> Answer:
     return _answer(good, "Updated" if good else "Updating", f"{updated} of {count} machines updated; {message}")
 
 
+def _credentials(related: dict[str, Any]) -> tuple[str, bool]:
+    """(why there is no peer-pods-secret, whether waiting will not bring it); no text where it is there or cannot be seen.
+
+    Source: the operator makes it of what the Cloud Credential Operator grants, and logs a missing one only.
+    """
+    if "Secret/peer-pods-secret" not in related or related["Secret/peer-pods-secret"] is not None:
+        return "", False
+    mode = ((related.get("CloudCredential/cluster") or {}).get("spec") or {}).get("credentialsMode", "")
+    if mode == "Manual":
+        return ("there is no peer-pods-secret, and the Cloud Credential Operator (mode Manual) makes none: give "
+                "coco_cloud_credentials (--tags step05)"), True
+    name = "CredentialsRequest/openshift-sandboxed-containers-azure"
+    if name not in related:
+        return "there is no peer-pods-secret", False
+    request = related[name]
+    if request is None:
+        return f"there is no peer-pods-secret, and no {name} asks for it", False
+    said = [f"{kind}: {c.get('message', '')}" for kind, c in _conditions(request).items() if c.get("status") == "True"]
+    if said:
+        return (f"there is no peer-pods-secret: {name}: {'; '.join(said)}: mend that, or give coco_cloud_credentials "
+                "(--tags step05)"), True
+    done = request.get("status", {}).get("provisioned")
+    state = "is provisioned, and the operator has not copied cco-secret yet" if done else "is not provisioned yet"
+    return f"there is no peer-pods-secret: {name} {state}", False
+
+
 def _kataconfig(obj: Object, release: Any, related: Any) -> Answer:
     progress = _conditions(obj).get("InProgress", {})
     status, reason, said = progress.get("status", ""), progress.get("reason", ""), progress.get("message", "")
@@ -176,6 +208,9 @@ def _kataconfig(obj: Object, release: Any, related: Any) -> Answer:
         return _answer(False, "Deleting", line)
     if reason in ("Failed", "PodVMImageJobFailed"):
         return _answer(False, reason, line, failed=True)
+    missing, refused = _credentials(related or {}) if obj.get("spec", {}).get("enablePeerPods") else ("", False)
+    if missing:
+        return _answer(False, "NoCredentials", f"{line}; {missing}", failed=refused or 0 < total == ready)
     if status != "False" or reason or total == 0 or ready != total:
         return _answer(False, reason or "Waiting", line)
     if not obj.get("spec", {}).get("enablePeerPods"):

@@ -65,7 +65,9 @@ ZONES = {
         (("node.k8s.io/v1", "RuntimeClass", "kata-remote", ""),
          ("security.openshift.io/v1", "SecurityContextConstraints", "sandboxed-containers-operator-scc", ""),
          ("v1", "ConfigMap", "grafana-dashboard-sandboxed-containers", "openshift-config-managed"),
-         ("rbac.authorization.k8s.io/v1", "RoleBinding", "controller-manager-service-auth-reader", "kube-system")),
+         ("rbac.authorization.k8s.io/v1", "RoleBinding", "controller-manager-service-auth-reader", "kube-system"),
+         ("cloudcredential.openshift.io/v1", "CredentialsRequest", "openshift-sandboxed-containers-azure",
+          "openshift-cloud-credential-operator")),
     ),
     "hub": Zone(
         "trustee-operator", "trustee-operator-controller-manager",
@@ -237,7 +239,8 @@ class Plan:
         for wanted in ("ConfigMap/peer-pods-cm", "Secret/peer-pods-secret"):
             if wanted not in names:
                 self.block("credentials", f"{wanted.replace('/', ' ')} is missing, without which the operator never deletes its image",
-                           "Run site.yml --tags step05, which gives it again, and then this.")
+                           "Run site.yml --tags step05, which gives it again, and then this. Without coco_cloud_credentials the Secret is "
+                           "the Cloud Credential Operator's: give them for that run.")
 
     def _operator_blockers(self, going: list[Object]) -> None:
         """Finalizers that nobody would clear. They are never cleared by force: what the operator would have undone would stay."""

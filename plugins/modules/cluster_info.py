@@ -18,7 +18,7 @@ options:
       - The sections to read. The default is all. V(trustee) has parts that can be read alone, V(trustee_certificates) and so on.
     type: list
     elements: str
-    choices: [version, platform, ingress, topology, cloud_conf, operators, trustee, kata, peerpods, pods, permissions,
+    choices: [version, platform, ingress, topology, cloud_conf, operators, trustee, kata, peerpods, credentials, pods, permissions,
               trustee_certificates, trustee_auth, trustee_values, trustee_config, trustee_deployment, trustee_kinds,
               trustee_routes]
   release:
@@ -151,6 +151,15 @@ cluster:
     ssh_key_present:
       description: Whether there is a Secret C(ssh-key-secret), with the section C(peerpods).
       type: bool
+    peerpods_secret:
+      description: Whether there is a Secret C(peer-pods-secret), and the names of its keys, with the section C(peerpods).
+      type: dict
+    credentials_operator:
+      description: >-
+        The mode of the Cloud Credential Operator, whether its root Secret on Azure is there and with which mode, whether the
+        operator's Subscription names a federated identity, and what of it may not be read (C(unseen)), with the section
+        C(credentials).
+      type: dict
     kata_pods:
       description: The pods with a kata runtime class, with the section C(pods).
       type: list

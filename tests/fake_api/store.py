@@ -47,6 +47,8 @@ confidentialcontainers.org/v1alpha1 PeerPod:peerpods
 operators.coreos.com/v1alpha1 Subscription:subscriptions InstallPlan:installplans ClusterServiceVersion:clusterserviceversions
 kataconfiguration.openshift.io/v1 KataConfig:kataconfigs!
 machineconfiguration.openshift.io/v1 MachineConfigPool:machineconfigpools!
+cloudcredential.openshift.io/v1 CredentialsRequest:credentialsrequests
+operator.openshift.io/v1 CloudCredential:cloudcredentials!
 confidentialcontainers.org/v1alpha1 KbsConfig:kbsconfigs TrusteeConfig:trusteeconfigs
 """)
 

@@ -85,6 +85,9 @@ class FakeKube:
         self.calls.append(f"patch {kind} {name}")
         fresh = copy.deepcopy(old)
         _merge(fresh, patch)
+        if fresh["metadata"].get("deletionTimestamp") and not fresh["metadata"].get("finalizers"):
+            del self.objects[kind, namespace or "", name]
+            return fresh
         return self.put(fresh)
 
     async def event(self, obj: Object, type: str, reason: str, message: str, component: str) -> None:

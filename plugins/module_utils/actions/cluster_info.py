@@ -25,7 +25,13 @@ from ansible_collections.confidential.containers.plugins.module_utils.cluster im
 )
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.kataconfig import kata_pods
-from ansible_collections.confidential.containers.plugins.module_utils.peerpods import PROVIDERS
+from ansible_collections.confidential.containers.plugins.module_utils.peerpods import (
+    FEDERATED,
+    PROVIDERS,
+    ROOT_MODE,
+    ROOT_NAMESPACE,
+    ROOT_SECRET,
+)
 from ansible_collections.confidential.containers.plugins.module_utils.trustee import stale_pods
 
 CONFIG = "config.openshift.io/v1"
@@ -34,8 +40,8 @@ TRUSTEE = "confidentialcontainers.org/v1alpha1"
 #: Parts of the section trustee that can be gathered alone.
 TRUSTEE_PARTS = ("trustee_certificates", "trustee_auth", "trustee_values", "trustee_config", "trustee_deployment",
                  "trustee_kinds", "trustee_routes")
-SECTIONS = ("version", "platform", "ingress", "topology", "cloud_conf", "operators", "trustee", "kata", "peerpods", "pods",
-            "permissions")
+SECTIONS = ("version", "platform", "ingress", "topology", "cloud_conf", "operators", "trustee", "kata", "peerpods", "credentials",
+            "pods", "permissions")
 #: What the roles do with a cluster: (verb, group, resource, zone).
 NEEDED = (
     ("create", "", "namespaces", "both"), ("patch", "", "configmaps", "both"), ("patch", "", "secrets", "both"),
@@ -77,6 +83,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
         "topology": lambda: topology(cluster), "cloud_conf": lambda: cloud_conf(cluster),
         "operators": lambda: operators(cluster, params), "trustee": lambda: trustee(cluster, params, parts),
         "kata": lambda: kata(cluster), "peerpods": lambda: peerpods(cluster, params["osc_namespace"], adaptor),
+        "credentials": lambda: credentials(cluster, params["osc_namespace"]),
         "pods": lambda: pods(cluster), "permissions": lambda: permissions(cluster, pair),
     }
     found: dict[str, Any] = {"server": cluster.server}
@@ -251,6 +258,34 @@ def peerpods(cluster: Cluster, namespace: str, adaptor: str) -> dict[str, Any]:
         "caa": {"present": daemon_set is not None, "desired": status.get("desiredNumberScheduled", 0),
                 "ready": status.get("numberReady", 0)},
     }
+
+
+def credentials(cluster: Cluster, namespace: str) -> dict[str, Any]:
+    """By which way peer-pods-secret can come from the cluster; what may not be read is named in ``unseen``.
+
+    Of the Cloud Credential Operator's root Secret only that it is there, and its mode.
+    """
+    unseen: list[str] = []
+
+    def seen(text: str, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except ApiFailure as error:
+            if error.status != 403:
+                raise
+            unseen.append(text)
+            return None
+
+    operator = seen("CloudCredential cluster", lambda: cluster.get("operator.openshift.io/v1", "CloudCredential", "cluster"))
+    root = seen(f"Secret {ROOT_NAMESPACE}/{ROOT_SECRET}", lambda: cluster.get("v1", "Secret", ROOT_SECRET, ROOT_NAMESPACE))
+    subscriptions = seen(f"Subscriptions of {namespace}", lambda: cluster.list(OLM, "Subscription", namespace)) or []
+    variables = {item.get("name") for one in subscriptions if one["spec"].get("name") == releases.OSC_PACKAGE
+                 for item in (one["spec"].get("config") or {}).get("env") or []}
+    notes = (root or {}).get("metadata", {}).get("annotations") or {}
+    return {"credentials_operator": {
+        "present": operator is not None, "mode": ((operator or {}).get("spec") or {}).get("credentialsMode", ""),
+        "root_secret": root is not None, "root_mode": notes.get(ROOT_MODE, ""), "federated": variables >= set(FEDERATED),
+        "unseen": unseen}}
 
 
 def pods(cluster: Cluster) -> dict[str, Any]:

@@ -29,6 +29,8 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
     for finding in found:
         if finding["severity"] == "warning":
             context.warn(f"{finding['message']} · {finding['hint']}")
+        elif finding["severity"] == "info":
+            context.progress(finding["message"])
     if errors:
         raise CocoError(f"The cluster is not ready for release {params['release']}", "; ".join(e["message"] for e in errors),
                         " ".join(dict.fromkeys(e["hint"] for e in errors)), findings=found)

@@ -127,6 +127,32 @@ def test_what_the_image_job_said_is_told(api: FakeApi, cluster: Cluster, monkeyp
         wait_ready(cluster, [config], 5, Context())
 
 
+def test_missing_credentials_are_told(api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """operators.md 7: the KataConfig shows nothing; what the Cloud Credential Operator says is at the CredentialsRequest. Who may not
+    read these waits on as before."""
+    monkeypatch.setitem(cluster_wait.PATIENCE, "KataConfig", 0.3)
+    state = {"type": "InProgress", "status": "True", "reason": "Installing", "message": "Performing initial installation"}
+    config = {"apiVersion": "kataconfiguration.openshift.io/v1", "kind": "KataConfig", "metadata": {"name": "k"},
+              "spec": {"enablePeerPods": True}, "status": {"conditions": [state], "kataNodes": {"nodeCount": 1, "readyNodeCount": 0}}}
+    api.put(config)
+    lines: list[str] = []
+    for what in ("secrets", "credentialsrequests", "cloudcredentials"):
+        api.forbidden.add(("list", what))
+    with pytest.raises(CocoError, match="KataConfig k not ready after 1 s · KataConfig k: Installing"):
+        wait_ready(cluster, [config], 1, Context(progress=lines.append))
+    assert "peer-pods-secret" not in str(lines)
+    api.forbidden.remove(("list", "secrets"))
+    with pytest.raises(CocoError, match=r"KataConfig k not ready after 1 s · .*; there is no peer-pods-secret "):
+        wait_ready(cluster, [config], 1, Context())
+    api.forbidden.clear()
+    said = "failed to grant creds: unable to fetch root cloud cred secret: not found"
+    api.put({"apiVersion": "cloudcredential.openshift.io/v1", "kind": "CredentialsRequest", "spec": {}, "metadata": {
+        "name": "openshift-sandboxed-containers-azure", "namespace": "openshift-cloud-credential-operator"}, "status": {
+        "conditions": [{"type": "CredentialsProvisionFailure", "status": "True", "message": said}]}})
+    with pytest.raises(CocoError, match=f"KataConfig k failed · .*{said}.*coco_cloud_credentials"):
+        wait_ready(cluster, [config], 60, Context())
+
+
 def test_a_state_for_good_ends_the_wait(api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cluster_wait.PATIENCE, "ClusterServiceVersion", 0.2)
     api.put(csv("Failed", "UnsupportedOperatorGroup", "OwnNamespace is not supported"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 
@@ -194,6 +195,30 @@ def test_gcp() -> None:
     assert codes({**data, "GCP_CONFIDENTIAL_TYPE": "SGX"}) == {"form"}
     assert codes({**data, "GCP_INSTANCE_TYPES": "n2d-standard-2"}) == {"default-size"}
     assert codes(peerpods.desired({}, None, GCP)) == {"missing"}
+
+
+PASSES = {"present": True, "mode": "", "root_secret": True, "root_mode": "passthrough", "federated": False, "unseen": []}
+
+
+@pytest.mark.parametrize(("operator", "severity", "text"), [
+    ({}, "info", "will come from the Cloud Credential Operator"),
+    ({"mode": "Passthrough"}, "info", "passes the cluster's own principal through"),
+    ({"mode": "Manual"}, "error", "makes none in mode Manual"),
+    ({"mode": "Manual", "root_secret": False, "unseen": ["Secret kube-system/azure-credentials"]}, "error", "mode Manual"),
+    ({"mode": "Manual", "federated": True}, "info", "CLIENTID, TENANTID, SUBSCRIPTIONID"),
+    ({"present": False}, "error", "this cluster has no Cloud Credential Operator"),
+    ({"root_secret": False, "root_mode": ""}, "error", "there is no Secret kube-system/azure-credentials"),
+    ({"root_mode": ""}, "error", "annotation cloudcredential.openshift.io/mode is missing"),
+    ({"root_mode": "mint"}, "error", "is 'mint'"),
+    ({"present": False, "unseen": ["CloudCredential cluster"]}, "warning", "CloudCredential cluster may not be read"),
+])
+def test_where_the_secret_comes_from(operator: dict[str, Any], severity: str, text: str) -> None:
+    """operators.md 7: on Azure passthrough only; Manual makes nothing; the root Secret needs its annotation."""
+    (finding,) = peerpods.check_source({**PASSES, **operator}, peerpods.PROVIDERS["azure"])
+    assert finding["severity"] == severity
+    assert text in finding["message"]
+    assert ("AZURE_CLIENT_ID, AZURE_CLIENT_SECRET" in finding["hint"]) == (severity != "info")
+    assert peerpods.check_source({**PASSES, **operator}, peerpods.PROVIDERS["aws"]) == []
 
 
 @pytest.mark.parametrize("provider", sorted(peerpods.PROVIDERS))

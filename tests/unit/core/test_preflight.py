@@ -86,6 +86,17 @@ def test_an_older_z_stream_is_kept_and_said() -> None:
     assert codes(installed("sandboxed-containers-operator.v1.11.1", "trustee-operator.v1.0.0"), severity="info") == []
 
 
+def test_credentials_that_the_cluster_gives() -> None:
+    operator = {"present": True, "mode": "Manual", "root_secret": True, "root_mode": "passthrough", "federated": False, "unseen": []}
+    facts = {"platform": "Azure", "credentials_operator": operator, "peerpods_secret": {"present": False, "keys": []}}
+    assert codes(facts) == ["credentials-manual"]
+    assert codes(facts, zones=("hub",)) == []
+    assert codes({**facts, "peerpods_secret": {"present": True, "keys": []}}) == []
+    given = ["AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID"]
+    assert codes(facts, credential_names=given) == []
+    assert codes({**facts, "credentials_operator": {**operator, "mode": ""}}, severity="info") == ["credentials-passthrough"]
+
+
 def missing(verb: str, group: str, resource: str, zone: str) -> dict[str, Any]:
     return {"permissions": {"missing": [{"verb": verb, "group": group, "resource": resource, "zone": zone}]}}
 

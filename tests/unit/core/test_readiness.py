@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.confidential.containers.plugins.module_utils import releases
-from ansible_collections.confidential.containers.plugins.module_utils.readiness import KINDS, RELATED, ready
+from ansible_collections.confidential.containers.plugins.module_utils.readiness import KINDS, OPTIONAL, RELATED, ready
 
 
 def condition(kind: str, status: str, reason: str = "", message: str = "") -> dict[str, Any]:
@@ -191,16 +191,21 @@ def kata(status: str = "False", reason: str = "", message: str = "", total: int 
                {"enablePeerPods": peer_pods}, **meta)
 
 
+REQUEST = "CredentialsRequest/openshift-sandboxed-containers-azure"
+
+
 def others(**change: Any) -> dict[str, Any]:
     known: dict[str, Any] = {
         "RuntimeClass/kata-remote": obj("RuntimeClass"),
         "ConfigMap/peer-pods-cm": {"kind": "ConfigMap", "data": {"AZURE_IMAGE_ID": "/subscriptions/x"}},
         "DaemonSet/osc-caa-ds": DAEMONS, "Deployment/peer-pods-webhook": DEPLOYED,
         "DaemonSet/peerpodconfig-ctrl-caa-daemon": None,  # OSC 1.8
+        "Secret/peer-pods-secret": obj("Secret"), REQUEST: None, "CloudCredential/cluster": None,
     }
     assert set(known) == {f"{item['kind']}/{item['metadata']['name']}" for item in RELATED["KataConfig"]}
     names = {"runtime": "RuntimeClass/kata-remote", "image": "ConfigMap/peer-pods-cm", "caa": "DaemonSet/osc-caa-ds",
-             "webhook": "Deployment/peer-pods-webhook"}
+             "webhook": "Deployment/peer-pods-webhook", "secret": "Secret/peer-pods-secret", "request": REQUEST,
+             "operator": "CloudCredential/cluster"}
     return {**known, **{names[name]: value for name, value in change.items()}}
 
 
@@ -254,6 +259,43 @@ def test_kataconfig_nodes_and_deletion() -> None:
     assert not ready(kata(total=0, done=0), None, others())["ready"], "no node is no installation"
     leaving = kata("True", "PodVMImageJobFailed", "Failed to delete Pod VM Image", deletionTimestamp="2026-11-24T00:00:00Z")
     assert verdict(leaving, None, others()) == (False, False, "Deleting")
+
+
+INSTALLING = ("True", "Installing", "Performing initial installation of kata on cluster")
+REFUSED = condition("CredentialsProvisionFailure", "True", "CredentialsProvisionFailure",
+                    "failed to grant creds: cannot proceed without cloud cred secret annotation")
+MANUAL = obj("CloudCredential", spec={"credentialsMode": "Manual"})
+
+
+@pytest.mark.parametrize(("seen", "text", "refused"), [
+    ({}, f"no {REQUEST} asks for it", False),
+    ({"request": obj("CredentialsRequest")}, "is not provisioned yet", False),
+    ({"request": obj("CredentialsRequest", {"provisioned": True})}, "the operator has not copied cco-secret yet", False),
+    ({"request": obj("CredentialsRequest", {"provisioned": False, "conditions": [REFUSED]})},
+     "CredentialsProvisionFailure: failed to grant creds: cannot proceed without cloud cred secret annotation", True),
+    ({"operator": MANUAL, "request": obj("CredentialsRequest")}, "mode Manual", True),
+])
+def test_kataconfig_without_credentials(seen: dict[str, Any], text: str, refused: bool) -> None:
+    """operators.md 3.4, 7: the status stays Installing, and the operator only logs it. Refused is said at once; the rest may still
+    come while nodes reboot, and fails when they have."""
+    given = others(secret=None, **seen)
+    early, late = (ready(kata(*INSTALLING, done=done), None, given) for done in (1, 2))
+    for answer in (early, late):
+        assert (answer["ready"], answer["reason"]) == (False, "NoCredentials")
+        assert text in answer["message"]
+    assert "1 of 2 nodes, installing: w2" in early["message"]
+    assert (early["failed"], late["failed"]) == (refused, True)
+    assert ready(kata(peer_pods=False), None, given)["ready"]
+
+
+def test_nothing_is_concluded_from_what_may_not_be_read() -> None:
+    given = others(secret=None)
+    del given["Secret/peer-pods-secret"]
+    assert ready(kata(), None, given)["ready"]
+    given = others(secret=None)
+    del given[REQUEST], given["CloudCredential/cluster"]
+    assert ready(kata(*INSTALLING), None, given)["message"].endswith("there is no peer-pods-secret")
+    assert {item["kind"] for item in RELATED["KataConfig"]} >= OPTIONAL
 
 
 def test_kbsconfig_follows_its_deployment() -> None:

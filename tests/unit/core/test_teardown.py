@@ -129,13 +129,16 @@ def test_a_spoke_in_order() -> None:
     left = [obj("ConfigMap", "grafana-dashboard-sandboxed-containers", "openshift-config-managed", by=[]),
             obj("RuntimeClass", "kata-remote", "", "node.k8s.io/v1", by=[], owner="KataConfig-example"),
             obj("RoleBinding", "controller-manager-service-auth-reader", "kube-system", by=[],
-                subjects=[{"kind": "ServiceAccount", "name": "controller-manager", "namespace": OSC}])]
+                subjects=[{"kind": "ServiceAccount", "name": "controller-manager", "namespace": OSC}]),
+            obj("CredentialsRequest", "openshift-sandboxed-containers-azure", "openshift-cloud-credential-operator",
+                "cloudcredential.openshift.io/v1", by=[])]
     result = plan("spoke", spoke(left=left))
     assert (result["blockers"], result["kept"]) == ([], [])
     assert going(result) == [
         "KataConfig example", "ConfigMap peer-pods-cm", "Secret peer-pods-secret", "Subscription sandboxed-containers-operator",
         "ClusterServiceVersion sandboxed-containers-operator.v1.0.0", "ConfigMap grafana-dashboard-sandboxed-containers",
-        "RoleBinding controller-manager-service-auth-reader", "OperatorGroup group", f"Namespace {OSC}"]
+        "RoleBinding controller-manager-service-auth-reader", "CredentialsRequest openshift-sandboxed-containers-azure",
+        "OperatorGroup group", f"Namespace {OSC}"]
 
 
 def test_a_binding_of_another_operator_stays() -> None:

@@ -137,6 +137,27 @@ def test_how_trustee_is_deployed(api: FakeApi, call: Any) -> None:
                      ("TrusteeConfig", "trusteeconfig", False)]
 
 
+def test_where_credentials_come_from(api: FakeApi, call: Any) -> None:
+    """Of the root Secret only its mode; what may not be read is named."""
+    nothing = {"present": False, "mode": "", "root_secret": False, "root_mode": "", "federated": False, "unseen": []}
+    assert cluster(call, "credentials")["credentials_operator"] == nothing
+    api.put(obj("operator.openshift.io/v1", "CloudCredential", "cluster", spec={"credentialsMode": "Manual"}))
+    data = {"azure_client_secret": base64.b64encode(b"very-private").decode()}
+    api.put(obj("v1", "Secret", "azure-credentials", "kube-system", data=data,
+                meta={"annotations": {"cloudcredential.openshift.io/mode": "passthrough"}}))
+    env = [{"name": name, "value": "x"} for name in ("CLIENTID", "TENANTID", "SUBSCRIPTIONID")]
+    api.put(obj("operators.coreos.com/v1alpha1", "Subscription", "osc", OSC, spec={"name": "sandboxed-containers-operator",
+                                                                                  "config": {"env": env}}))
+    found = cluster(call, "credentials")
+    assert found["credentials_operator"] == {"present": True, "mode": "Manual", "root_secret": True, "root_mode": "passthrough",
+                                             "federated": True, "unseen": []}
+    assert "very-private" not in json.dumps(found)
+    for what in ("secrets", "cloudcredentials"):
+        api.forbidden.add(("get", what))
+    assert cluster(call, "credentials")["credentials_operator"] == {
+        **nothing, "federated": True, "unseen": ["CloudCredential cluster", "Secret kube-system/azure-credentials"]}
+
+
 def test_a_private_half_is_seen_and_not_shown(api: FakeApi, call: Any) -> None:
     api.put(secret("kbs-auth-public-key", publicKey=PEM))
     assert cluster(call, "trustee_auth")["trustee"] == {"auth_public_key": PEM, "auth_private_present": False}

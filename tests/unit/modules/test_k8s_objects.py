@@ -83,6 +83,7 @@ def test_readiness_depends_on_the_release(api: FakeApi, call: Any) -> None:
         api.put({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": osc}, "spec": {}, "status": status})
     api.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "peer-pods-cm", "namespace": osc},
              "data": {"AZURE_IMAGE_ID": "/i"}})
+    api.put({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "peer-pods-secret", "namespace": osc}, "data": {}})
     api.put({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "kata-remote"}, "handler": "kata-remote"})
     config = {"apiVersion": "kataconfiguration.openshift.io/v1", "kind": "KataConfig", "metadata": {"name": "k"}}
     api.put({**config, "spec": {"enablePeerPods": True}, "status": {"conditions": [{"type": "InProgress", "status": "False"}],

@@ -53,6 +53,12 @@ def test_warnings(call: Any, lines: Any) -> None:
     assert any("plain HTTP inside the cluster (edge Route) · Use coco_route_termination: passthrough" in w for w in lines.warnings)
 
 
+def test_notes_are_shown(call: Any, lines: Any) -> None:
+    kept = {**GOOD, "operators": {"osc": {"csv": "sandboxed-containers-operator.v1.11.0"}, "trustee": {"csv": ""}}}
+    call("preflight_check", **OPTIONS, cluster=kept, choices=CHOICES)
+    assert lines == ["sandboxed-containers-operator.v1.11.0 is installed and kept (sandboxed-containers-operator.v1.11.1 is newer)"]
+
+
 @pytest.mark.parametrize(("version", "good"), [("4.18.29", False), ("4.18.30", True), ("", False)])
 def test_the_floor_of_a_release(call: Any, version: str, good: bool) -> None:
     cluster = {**GOOD, "openshift_version": version}
