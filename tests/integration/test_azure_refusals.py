@@ -108,7 +108,7 @@ def test_a_network_of_another_region(seeded: Running, region: str, words: tuple[
      "Standard_DC2as_v5"),
     ({"size": "Standard_DC2ads_v5", "zones": ["3"]}, ("cannot be had in the zones 3", "only in: 1, 2"), "other zones"),
     ({"size": "Standard_DC2as_v5", "pods": 40}, ("need 80 vCPUs", "standardDCASv5Family", "leaves 64", "0 of 64 used"), "quota of 80"),
-    ({"size": "Standard_DC2as_v5", "pods": 120}, ("need 240 vCPUs", "all families together"), "quota"),
+    ({"size": "Standard_DC2as_v5", "pods": 300}, ("need 600 vCPUs", "all families together"), "quota"),
     ({"size": "Standard_DC2es_v5", "tee": "tdx"}, ("Standard_DC2es_v5 does not exist in eastus", "can be had in centralus, westeurope"),
      "use another region"),
 ])
