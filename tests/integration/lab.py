@@ -55,11 +55,26 @@ class Lab:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1",
             "XDG_STATE_HOME": str(state.parent / "xdg-state"),
         }
+        self.given: dict[str, Any] = {}
         self._api: client.ApiClient | None = None
 
     def at(self, cluster: str) -> Lab:
         """The same lab, looked at from another of its clusters."""
         return Lab(self.state, self.inventory, cluster)
+
+    def as_user(self, inventory: str) -> Lab:
+        """The same lab as users of an example inventory would meet it: kubeconfig and login to Azure in the environment, no id anywhere."""
+        azure = self.facts["azure"]
+        own = json.loads(Path(azure["clients"]).read_text())["installer"]
+        user = Lab(self.state, inventory, self.name)
+        user.env |= {
+            "KUBECONFIG": self.cluster["kubeconfig"], "AZURE_CLIENT_ID": own["client_id"], "AZURE_SECRET": own["secret"],
+            "AZURE_TENANT": own["tenant"], "AZURE_SUBSCRIPTION_ID": azure["subscription"], "REQUESTS_CA_BUNDLE": azure["ca"],
+            "AZURE_ARM_ENDPOINT": azure["endpoint"], "AZURE_ADFS_AUTHORITY_URL": azure["authority"]}
+        user.given = {  # what no environment could say: the lab has no registry and no public DNS
+            "coco_measurements": self.cluster["measurements"], "coco_image_security_policy": "insecure",
+            "coco_kbs_connect_to": self.cluster["ingress_address"]}
+        return user
 
     def lab(self, *arguments: str, check: bool = True) -> str:
         """A command of the lab; its output."""
@@ -74,8 +89,8 @@ class Lab:
                  timeout: float = 900) -> Run:
         """Run a playbook on the lab's inventory."""
         command = ["ansible-playbook", "-i", f"inventories/{self.inventory}", f"playbooks/{name}.yml", *arguments]
-        if variables:
-            command += ["--extra-vars", json.dumps(variables)]
+        if variables or self.given:
+            command += ["--extra-vars", json.dumps({**self.given, **(variables or {})})]
         began = time.monotonic()
         done = subprocess.run(command, cwd=ROOT, env=self.env, text=True, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, timeout=timeout)

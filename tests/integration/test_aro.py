@@ -1,4 +1,7 @@
-"""An ARO cluster: two resource groups, a managed one that is locked for the installer, credentials by the Cloud Credential Operator."""
+"""inventories/aro on an ARO cluster, with a login in the environment and nothing else.
+
+Two resource groups, a managed one that is locked for the installer, credentials of pod VMs by the Cloud Credential Operator.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def aro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     lab = Lab(Path(tmp_path_factory.mktemp("aro") / "state"))
     try:
         lab.lab("up", "--platform", "aro")
-        yield lab
+        yield lab.as_user("aro")
     finally:
         lab.lab("down", check=False)
 
@@ -66,7 +69,7 @@ def test_site_with_the_clusters_own_principal(seed: dict[str, Any], aro: Lab) ->
 
 
 def test_teardown_leaves_the_cluster_as_it_was(seed: dict[str, Any], aro: Lab) -> None:
-    run = aro.playbook("teardown", variables={"coco_teardown_confirm": "lab", "coco_teardown_crds": True})
+    run = aro.playbook("teardown", variables={"coco_teardown_confirm": "aro-cluster", "coco_teardown_crds": True})
     assert run.code == 0, run.output
     assert differences(seed, {**objects(aro), **Arm(aro.facts["azure"]).resources()}) == []
     assert json.dumps(Arm(aro.facts["azure"]).clients["cluster"]["secret"]) not in run.output
