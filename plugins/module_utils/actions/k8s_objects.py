@@ -29,6 +29,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "wait": {"type": "bool"},
     "wait_timeout": {"type": "int", "default": 600},
     "release": {"type": "str"},
+    "image_log_directory": {"type": "path"},
     **cluster_options(),
 }
 SPEC_KWARGS: dict[str, Any] = {}
@@ -64,7 +65,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
                 result["message"] = result["message"] or "not awaited in check mode"
         else:
             with _what_was_done(results, diffs):
-                states = wait_ready(cluster, objects, params["wait_timeout"], context, release)
+                states = wait_ready(cluster, objects, params["wait_timeout"], context, release, logs=params["image_log_directory"] or "")
             for result, state in zip(results, states, strict=True):
                 result.update(ready=state["ready"], message=state["message"])
     return _outcome(results, diffs)
