@@ -204,7 +204,7 @@ def name_of(key: Key) -> str:
 
 
 def diagnose(cluster: Cluster, obj: Object | None, key: Key) -> str:
-    """What the pods of a workload or the object's warning events say; empty when nothing helps. Two requests at most."""
+    """What the pods of a workload or the object's warning events say; empty when nothing helps. Three requests at most."""
     if obj is None:
         return ""
     with contextlib.suppress(ApiFailure, UnknownKind, Unreachable):
@@ -212,7 +212,7 @@ def diagnose(cluster: Cluster, obj: Object | None, key: Key) -> str:
             labels = ",".join(f"{k}={v}" for k, v in ((obj.get("spec", {}).get("selector") or {}).get("matchLabels") or {}).items())
             pods = cluster.list("v1", "Pod", key[2], labels=labels) if labels else []
             told = sorted({text for pod in pods for text in pod_trouble(pod)})
-            if told:
+            if told := told or pod_events(cluster, key[2], {pod["metadata"]["name"] for pod in pods}):
                 return "; ".join(told[:4])
         if key[1] == "KataConfig" and (said := last_words(cluster, obj)):
             return said
@@ -221,6 +221,15 @@ def diagnose(cluster: Cluster, obj: Object | None, key: Key) -> str:
                  if (e.get("involvedObject") or {}).get("kind") in (key[1], None)]
         return "; ".join(dict.fromkeys(texts[-2:]))
     return ""
+
+
+def pod_events(cluster: Cluster, namespace: str, names: set[str]) -> list[str]:
+    """The last warnings about the named pods: what keeps a sandbox from starting stands nowhere else."""
+    if not names:
+        return []
+    events = [event for event in cluster.list("v1", "Event", namespace, fields="involvedObject.kind=Pod,type=Warning")
+              if event["involvedObject"].get("name") in names]
+    return list(dict.fromkeys(f"{e['involvedObject']['name']}: {e.get('reason', '')} {e.get('message', '')}" for e in events))[-2:]
 
 
 def pod_trouble(pod: Object) -> list[str]:

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.confidential.containers.plugins.module_utils import releases
+from ansible_collections.confidential.containers.plugins.module_utils import attestation, releases
 from ansible_collections.confidential.containers.plugins.module_utils.arguments import cluster_options, object_secrets
 from ansible_collections.confidential.containers.plugins.module_utils.cluster import Cluster
 from ansible_collections.confidential.containers.plugins.module_utils.cluster_apply import (
@@ -78,9 +78,10 @@ def _outcome(results: list[dict[str, Any]], diffs: list[dict[str, Any]]) -> dict
 
 @contextlib.contextmanager
 def _what_was_done(results: list[dict[str, Any]], diffs: list[dict[str, Any]]) -> Iterator[None]:
-    """A wait that fails comes after changes: the error says which."""
+    """A wait that fails comes after changes: the error says which, and what to do where a pod's virtual machine does not start."""
     try:
         yield
     except CocoError as error:
-        error.details = {**_outcome(results, diffs), **error.details}
-        raise
+        cause, hint = attestation.diagnose(error.seen, attestation.POD_VM)
+        seen, todo = (f"{error.seen} ({cause})", hint) if cause else (error.seen, error.todo)
+        raise CocoError(error.what, seen, todo, **{**_outcome(results, diffs), **error.details}) from error

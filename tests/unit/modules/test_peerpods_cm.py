@@ -142,7 +142,7 @@ def test_the_adaptor_of_a_failed_image_job_is_not_awaited(api: FakeApi, call: An
 
 
 def test_an_image_id_is_given_in_its_own_place(api: FakeApi, call: Any) -> None:
-    with pytest.raises(CocoError, match="AZURE_IMAGE_ID is given among the other keys.*coco_peerpods_image_id"):
+    with pytest.raises(CocoError, match=r"AZURE_IMAGE_ID is given among the other keys.*coco_peerpods_image_id"):
         call("peerpods_cm", release=RELEASE, data={"AZURE_IMAGE_ID": IMAGE})
     assert call("peerpods_cm", release=RELEASE, data={"AZURE_IMAGE_ID": ""})["data"]["AZURE_IMAGE_ID"] == ""
 
