@@ -36,7 +36,7 @@ def test_a_job_that_fails_ends_the_run_with_its_own_words(deployed: Lab) -> None
     assert run.code != 0, run.output
     said = " ".join(run.output.split())
     assert "The pod VM image was not built" in said
-    assert "Error: Failed to login to Azure" in said
+    assert "Error: Failed to login to Azure" in said, run.output
     assert "Correct the credentials: coco_cloud_credentials" in said
     assert run.steps["08"]["result"] == "failed", run.output
     assert run.steps["08"]["seconds"] < 120, "long before coco_install_timeout"
@@ -55,7 +55,7 @@ def test_the_next_run_starts_the_job_again(deployed: Lab) -> None:
     assert image(deployed) == ""
     run = deployed.playbook("site", *STEPS)
     assert run.code == 0, run.output
-    assert f"the last {JOB} failed" in run.output
+    assert f"the last {JOB} failed" in run.output, run.output
     assert "no-guid" not in run.output
     assert image(deployed).startswith("/subscriptions/")
     told = lines(run)

@@ -51,7 +51,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
     diffs: list[dict[str, Any]] = []
     if params["state"] == "absent":
         results, diffs = delete_all(cluster, objects, context)
-        leaving = [obj for obj, result in zip(objects, results, strict=True) if result["action"] == "deleted"]
+        leaving = [obj for obj, result in zip(objects, results, strict=True) if result["action"] != "absent"]
         if wait and leaving and not context.check_mode:
             with _what_was_done(results, diffs):
                 wait_gone(cluster, leaving, params["wait_timeout"], context)

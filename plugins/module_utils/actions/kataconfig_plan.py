@@ -71,6 +71,10 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
             if not context.check_mode:
                 retrigger(cluster, params["namespace"], facts, restart)
             result.update(changed=True, restart_adaptor=restart or result["restart_adaptor"])
+        if params["act"] and decided["needed"] == "recreate" and params["image_id"] and facts["image"] == params["image_id"]:
+            if not context.check_mode:
+                delete_without_image(cluster, params["namespace"], facts)
+            result["changed"] = True
         return result
     except (ApiFailure, UnknownKind, Unreachable) as error:
         raise explain("The state of KataConfig cannot be read", error, cluster.server) from error
@@ -100,6 +104,13 @@ def _ours(config_map: Object | None, key: str) -> bool:
     fields = ((config_map or {}).get("metadata") or {}).get("managedFields") or []
     mine = [(entry.get("fieldsV1") or {}).get("f:data") or {} for entry in fields if entry.get("manager") == FIELD_MANAGER]
     return any(f"f:{key}" in keys for keys in mine)
+
+
+def delete_without_image(cluster: Cluster, namespace: str, facts: dict[str, Any]) -> None:
+    """Delete KataConfig, then take the user's image id away: the operator would delete the image that it finds there."""
+    cluster.delete({**facts["kataconfig"], "apiVersion": API, "kind": "KataConfig"})
+    cluster.patch({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "peer-pods-cm", "namespace": namespace}},
+                  {"data": {provider_of(facts["peerpods_cm"]).image_key: ""}})
 
 
 def retrigger(cluster: Cluster, namespace: str, facts: dict[str, Any], restart: bool) -> None:

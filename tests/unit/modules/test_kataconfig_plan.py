@@ -212,6 +212,21 @@ def test_running_pods_refuse_a_re_creation(api: FakeApi, call: Any, check: bool)
     assert call("kataconfig_plan", release=RELEASE, recreate="always", act=True, allow_pods=True)["blockers"] == []
 
 
+@pytest.mark.parametrize("image_id", ["", "/given"])
+def test_an_image_of_ones_own_outlives_a_re_creation(api: FakeApi, call: Any, image_id: str) -> None:
+    """operators.md 3.5: at the end of a deletion the operator deletes what AZURE_IMAGE_ID names, a given image too."""
+    existing(api, "/given", "yes")
+    assert call("kataconfig_plan", check=True, release=RELEASE, recreate="always", act=True, image_id=image_id)["needed"] == "recreate"
+    assert not [r for r in api.writes() if not r.dry]
+    result = call("kataconfig_plan", release=RELEASE, recreate="always", act=True, image_id=image_id)
+    assert result["changed"] is bool(image_id)
+    peerpods = api.find("v1", "ConfigMap", "peer-pods-cm", OSC)
+    assert peerpods is not None
+    assert peerpods["data"]["AZURE_IMAGE_ID"] == ("" if image_id else "/given")
+    assert (api.find(API, "KataConfig", "mine") is None) is bool(image_id)
+    assert [r.method for r in api.writes()] == (["DELETE", "PATCH"] if image_id else []), "the id goes when no job can come of it"
+
+
 def test_probes_of_a_killed_run_do_not_refuse_it(api: FakeApi, call: Any) -> None:
     existing(api)
     api.put(pod("probe-attested-1", **{"confidential.containers/probe": "attested"}))
