@@ -39,6 +39,7 @@ class ImageJob:
     def __init__(self, cluster: Cluster, context: Context, directory: str = "") -> None:
         self.cluster, self.context, self.directory = cluster, context, directory
         self.shown = self.line = self.file = ""
+        self.awaited = False
         self.pods: list[str] = []
         self.written: list[str] = []
         self.look_at = self.log_at = 0.0
@@ -47,6 +48,7 @@ class ImageJob:
     def look(self, kataconfig: Object, image: str) -> None:
         """Tell what has changed. Raises :class:`CocoError` when the job has failed for good."""
         now = time.monotonic()
+        self.awaited = self.awaited or not image
         if now < self.look_at or (image and not self.shown):
             return
         self.look_at = now + EVERY
@@ -70,19 +72,19 @@ class ImageJob:
                 raise self.error(stage)
 
     def done(self, image: str) -> None:
-        """The image is there: report it, if the job was seen at work."""
-        if self.shown:
+        """The image is there: report it, if it was waited for."""
+        if self.awaited:
             with contextlib.suppress(ApiFailure, UnknownKind, Unreachable):
                 self.keep()
             self.tell(f"the pod VM image is {image}")
-            self.shown = ""
+            self.awaited = False
 
     def tell(self, line: str) -> None:
         self.context.progress(f"{podvm_image.JOB}: {line}")
 
     def keep(self) -> None:
         """Write the whole log of all pods, once for the same pods."""
-        if not self.directory or self.written == self.pods:
+        if not self.directory or not self.pods or self.written == self.pods:
             return
         texts = [f"--- pod {pod}\n" + "\n".join(podvm_image.readable(self.cluster.logs(OSC_NAMESPACE, pod, tail=KEPT))) + "\n"
                  for pod in self.pods]
@@ -100,16 +102,16 @@ class ImageJob:
         hint = podvm_image.hint(log) or "Mend what it names."
         return CocoError("The pod VM image was not built", said(stage.pod, log),
                          f"{hint} Then run again (--tags step05,step07,step08): the job is started again, without a reboot. {where}",
-                         image_job={"pod": stage.pod, "log": podvm_image.readable(log)[-TOLD:], "file": self.file})
+                         image_job={"pod": stage.pod, "log": podvm_image.told(log, TOLD), "file": self.file})
 
 
 def said(pod: str, log: str) -> str:
     """The end of what a failed pod said."""
-    return f"{podvm_image.JOB} failed, its pod {pod} said: {' / '.join(podvm_image.readable(log)[-TOLD:]) or 'nothing'}"
+    return f"{podvm_image.JOB} failed, its pod {pod} said: {' / '.join(podvm_image.told(log, TOLD)) or 'nothing'}"
 
 
 def last_words(cluster: Cluster, kataconfig: Object) -> str:
     """The end of the log of the job's newest pod, if that has failed; empty otherwise."""
     _job, pods = job_and_pods(cluster)
     stage = podvm_image.stage(None, podvm_image.of_now(pods, kataconfig))
-    return said(stage.pod, cluster.logs(OSC_NAMESPACE, stage.pod, tail=TOLD)) if stage.failed else ""
+    return said(stage.pod, cluster.logs(OSC_NAMESPACE, stage.pod, tail=KEPT)) if stage.failed else ""

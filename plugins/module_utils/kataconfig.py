@@ -24,7 +24,8 @@ def plan(facts: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     """What to do: ``{"needed": none|create|retrigger|recreate, "reasons": [text], "blockers": [finding], "name"}``.
 
     facts: ``kataconfig`` (object or None), ``peerpods_cm`` and ``podvm_image_cm`` (data), ``ours`` (we wrote the image id, so the
-    inventory gave it), ``image_job`` (its pods of now; None where there is a job, or nothing to look for), ``pools``, ``nodes``,
+    inventory gave it), ``image_job`` (its pods of now; None where nothing is to look for), ``idle`` (neither a job nor a pass of the
+    operator that could begin one), ``pools``, ``nodes``,
     ``pods`` (only looked at when something is to be done).
     wanted: ``name``, ``image_id`` (given in the inventory, or empty), ``selector`` (labels), ``recreate``
     (auto|always|never), ``allow_pods``.
@@ -55,10 +56,10 @@ def plan(facts: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
         needed = "retrigger"
         reasons.append(f"the pod VM image {image} was built without the confidential feature gate: its id is cleared and a "
                        "confidential image built (no reboot)")
-    elif not given and facts.get("image_job") is not None:
+    elif not given and facts.get("image_job") is not None and (podvm_image.last_failed(facts["image_job"]) or facts.get("idle")):
         needed = "retrigger"
-        last = podvm_image.stage(None, facts["image_job"])
-        reasons.append((f"the last {podvm_image.JOB} failed ({last.pod})" if last.failed else "there is no pod VM image, and no job that "
+        last = podvm_image.last_failed(facts["image_job"])
+        reasons.append((f"the last {podvm_image.JOB} failed ({last})" if last else "there is no pod VM image, and no job that "
                         "builds one") + ": the operator is made to look again (no reboot)")
     result: dict[str, Any] = {"needed": needed, "reasons": reasons, "blockers": [],
                               "name": existing["metadata"]["name"] if existing else wanted.get("name", "example-kataconfig")}

@@ -4,7 +4,8 @@
 """The operator's job that builds the pod VM image: how far it is, why it failed, what to do. Pure.
 
 Source: the operator's image generator. A failed job is no error to the operator: it deletes the Job, leaves the pods, goes on and
-looks installed. So what the pods did decides. The job makes at most two of them.
+looks installed; whatever wakes it next, its own change of the status too, makes the next job. So what the pods did decides. A job
+makes at most two of them.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ HINTS: tuple[tuple[str, str], ...] = (
 )
 
 
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\d[T ][\d:.,]+Z?\s+")
+_ERROR = re.compile(r"\berror\b|\bfailed\b|\bis empty$", re.IGNORECASE)
+
+
 def hint(log: str) -> str:
     """What to do about the first known cause in a log; empty where none is known."""
     return next((todo for pattern, todo in HINTS if re.search(pattern, log)), "")
@@ -56,9 +61,16 @@ def readable(log: str) -> list[str]:
     return [_SECRETS.sub(r"\1…", line) for line in lines if line]
 
 
+def told(log: str, count: int) -> list[str]:
+    """The last lines of a log, and before them its first error, if that is not among them: causes come before consequences."""
+    lines = [_STAMP.sub("", line) for line in readable(log)]
+    first = next((line for line in lines if _ERROR.search(line)), "")
+    return lines[-count:] if not first or first in lines[-count:] else [first, "…", *lines[1 - count:]]
+
+
 def last_line(log: str) -> str:
     """The last line of a log, cut to fit; empty where there is none."""
-    line = (readable(log) or [""])[-1]
+    line = _STAMP.sub("", (readable(log) or [""])[-1])
     return line if len(line) <= LONGEST else line[:LONGEST - 1] + "…"
 
 
@@ -69,6 +81,11 @@ def of_now(pods: list[Object], kataconfig: Object | None) -> list[Object]:
     since = max([_made(pod) for pod in pods if seen and pod["metadata"].get("uid") == seen] + [str(meta.get("creationTimestamp") or "")])
     return sorted((pod for pod in pods if _made(pod) >= since and (not seen or pod["metadata"].get("uid") != seen)),
                   key=lambda pod: (_made(pod), pod["metadata"]["name"]))
+
+
+def last_failed(pods: list[Object]) -> str:
+    """The name of the last pod that failed; empty where none did."""
+    return next((str(pod["metadata"]["name"]) for pod in reversed(pods) if pod.get("status", {}).get("phase") == "Failed"), "")
 
 
 def newest_uid(pods: list[Object]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.integration.lab import Lab, Run
-from tests.integration.test_kataconfig import OSC, boots, image, kataconfig
+from tests.integration.test_kataconfig import OSC, boots, image
 from tests.integration.test_workloads import recap
 
 STEPS = ("--tags", "step05,step07,step08")
@@ -30,19 +30,17 @@ def lines(run: Run) -> list[str]:
 
 
 def test_a_job_that_fails_ends_the_run_with_its_own_words(deployed: Lab) -> None:
-    """Also where the operator went on and looks installed (operators.md 3.4)."""
+    """The operator goes on and looks installed in between (operators.md 3.4)."""
     set_image(deployed, "")
     run = deployed.playbook("site", *STEPS, variables={"coco_cloud_credentials": CREDENTIALS})
     assert run.code != 0, run.output
     said = " ".join(run.output.split())
     assert "The pod VM image was not built" in said
-    assert "Error: Failed to login to Azure" in said, run.output
+    assert "Failed to login to Azure" in said, run.output
     assert "Correct the credentials: coco_cloud_credentials" in said
     assert run.steps["08"]["result"] == "failed", run.output
     assert run.steps["08"]["seconds"] < 120, "long before coco_install_timeout"
     assert "not-a-real-secret" not in run.output
-    (condition,) = kataconfig(deployed)["status"]["conditions"]
-    assert (condition["status"], condition["reason"]) == ("False", ""), "the operator went on"
     file = deployed.state / "private" / "lab" / f"{JOB}.log"
     assert "Failed to login to Azure" in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o600
@@ -60,10 +58,8 @@ def test_the_next_run_starts_the_job_again(deployed: Lab) -> None:
     assert image(deployed).startswith("/subscriptions/")
     told = lines(run)
     assert told[-1] == f"the pod VM image is {image(deployed)}", run.output
-    assert any("running" in line or "starting" in line for line in told), told
     assert len(told) == len(set(told)) <= 14, told
     assert boots(deployed) == before
-    assert "Image /subscriptions" in (deployed.state / "private" / "lab" / f"{JOB}.log").read_text()
     again = deployed.playbook("site", *STEPS)
     assert (again.code, again.changed, lines(again)) == (0, {}, []), again.output
 
@@ -82,6 +78,12 @@ def test_an_image_of_ones_own_runs_no_job_and_can_be_taken_back(deployed: Lab) -
     assert "was given in the inventory and is no longer" in run.output
     assert image(deployed) == built
     assert len(pods(deployed, f"job-name={JOB}") - jobs) == 1
+    told = lines(run)
+    assert told[-1] == f"the pod VM image is {built}"
+    assert any("running" in line or "starting" in line for line in told), told
+    assert len(told) > 3, told
+    assert len(told) == len(set(told)) <= 14, told
+    assert f"Image {built} made" in (deployed.state / "private" / "lab" / f"{JOB}.log").read_text()
     assert not adaptor & pods(deployed, "name=osc-caa-ds"), "it must not go on with the given image"
     assert deployed.playbook("site", *STEPS).changed == {}
 

@@ -81,7 +81,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
 
 
 def gather(cluster: Cluster, params: dict[str, Any]) -> dict[str, Any]:
-    """What the decision always needs; the image job only where the operator is done and there is no image."""
+    """What the decision always needs; the image job only where the nodes are done and there is no image."""
     existing = cluster.list(API, "KataConfig")
     named = [k for k in existing if k["metadata"]["name"] == params["name"]]
     found = next(iter(named or existing), None)
@@ -93,9 +93,9 @@ def gather(cluster: Cluster, params: dict[str, Any]) -> dict[str, Any]:
         "kataconfig": found, "peerpods_cm": settings, "podvm_image_cm": (image or {}).get("data") or {},
         "image": settings.get(provider.image_key, ""), "ours": _ours(peerpods, provider.image_key), "image_job": None,
         "adaptor_pending": ADAPTOR_PENDING in ((peerpods or {}).get("metadata", {}).get("annotations") or {})}
-    if peerpods and not facts["image"] and podvm_image.enabled(found) and podvm_image.settled(found):
+    if peerpods and not facts["image"] and podvm_image.due(found):
         job, pods = job_and_pods(cluster)
-        facts["image_job"] = podvm_image.of_now(pods, found) if job is None else None
+        facts.update(image_job=podvm_image.of_now(pods, found), idle=job is None and podvm_image.settled(found))
     return facts
 
 

@@ -74,6 +74,15 @@ def test_lines_are_for_people() -> None:
     assert podvm_image.last_line("\n") == ""
 
 
+def test_the_first_error_is_told_with_the_last_lines() -> None:
+    """A trace after it would push it out."""
+    lines = ["2026-11-26T10:00:00Z INFO logging in", "2026-11-26T10:00:01Z ERROR Failed to login to Azure", *"abcdef"]
+    assert podvm_image.told("\n".join(lines), 3) == ["ERROR Failed to login to Azure", "…", "e", "f"]
+    assert podvm_image.told("\n".join(lines[:3]), 5) == ["INFO logging in", "ERROR Failed to login to Azure", "a"]
+    assert podvm_image.told("", 5) == []
+    assert podvm_image.last_line(lines[0]) == "INFO logging in"
+
+
 @pytest.mark.parametrize(("log", "todo"), [
     ("Error: Failed to login to Azure", "coco_cloud_credentials"), ("AADSTS7000215: Invalid client secret", "coco_cloud_credentials"),
     ("Error: AZURE_CLIENT_SECRET is empty", "coco_cloud_credentials"), ("Error: AZURE_REGION is empty", "coco_peerpods"),

@@ -141,6 +141,19 @@ def test_a_failed_image_job_is_started_again(api: FakeApi, call: Any) -> None:
     assert [r.path.rpartition("/")[2] for r in api.writes()] == ["mine"], "the image id is empty already"
 
 
+def test_what_failed_before_is_of_the_past_even_if_the_next_job_runs(api: FakeApi, call: Any) -> None:
+    """The operator's own change of the status makes the next job. It, too, began before the cause was mended."""
+    done(api)
+    api.put({"apiVersion": API, "kind": "KataConfig", "metadata": {"name": "mine"},
+             "status": {"conditions": [{"type": "InProgress", "status": "True", "reason": "PodVMImageJobRunning"}]}})
+    api.put({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "osc-podvm-image-creation", "namespace": OSC}})
+    api.put(job_pod("job-1", "Failed", "2099-01-01T00:00:00Z"))
+    running = api.put(job_pod("job-2", "Running", "2099-01-01T00:00:10Z"))
+    assert "failed (job-1)" in call("kataconfig_plan", release=RELEASE, act=True)["reasons"][0]
+    assert annotations(api, API, "KataConfig", "mine")["confidential.containers/image-job-seen"] == running["metadata"]["uid"]
+    assert call("kataconfig_plan", release=RELEASE, act=True)["needed"] == "none"
+
+
 def test_neither_image_nor_job(api: FakeApi, call: Any) -> None:
     """Somebody cleared the id: up to OSC 1.12 the operator does not see it (deployment.md 3.6)."""
     done(api)
@@ -152,7 +165,7 @@ def test_neither_image_nor_job(api: FakeApi, call: Any) -> None:
 @pytest.mark.parametrize("why", ["a job", "a pass that goes on", "an id in the inventory"])
 def test_no_trigger_while(api: FakeApi, call: Any, why: str) -> None:
     done(api)
-    api.put(job_pod("job-1", "Failed"))
+    api.put(job_pod("job-1", "Failed" if why != "a job" else "Running"))
     if why == "a job":
         api.put({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "osc-podvm-image-creation", "namespace": OSC}})
     elif why == "a pass that goes on":
