@@ -64,7 +64,7 @@ def test_the_next_run_starts_the_job_again(deployed: Lab) -> None:
     assert (again.code, again.changed, lines(again)) == (0, {}, []), again.output
 
 
-def test_an_image_of_ones_own_runs_no_job_and_can_be_taken_back(deployed: Lab) -> None:
+def test_an_image_of_ones_own_runs_no_job_and_can_be_taken_out_again(deployed: Lab) -> None:
     built, jobs, adaptor = image(deployed), pods(deployed, f"job-name={JOB}"), pods(deployed, "name=osc-caa-ds")
     given = built.replace("/versions/", "/versions/9")
     run = deployed.playbook("site", *STEPS, variables={"coco_peerpods_image_id": given})
