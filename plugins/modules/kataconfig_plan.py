@@ -58,7 +58,7 @@ options:
         retrigger (clear the image id and let the operator build a confidential image, without a reboot). That is done where the
         image is not confidential, where the inventory no longer gives the id that it gave, where the last image job failed, and
         where there is neither an image nor a job. Where KataConfig must be made anew and O(image_id) is in use, it is deleted, and the
-        id taken out of C(peer-pods-cm): the operator deletes the image that it finds there.
+        id taken out of C(peer-pods-cm), because the operator deletes the image that it finds there.
     type: bool
     default: false
 extends_documentation_fragment:
