@@ -17,7 +17,26 @@ from ansible_collections.confidential.containers.plugins.module_utils.errors imp
 
 Check = dict[str, Any]
 
-#: Text in the KBS's log or in an event, the likely cause, what to do.
+#: Text in the events of a pod, the likely cause, what to do: what keeps a pod's virtual machine from starting.
+POD_VM: tuple[tuple[str, str, str], ...] = (
+    (r"no runtime for \"kata-remote\" is configured|failed to find runtime handler",
+     "the node does not know the runtime yet", "Wait for the machine config pool kata-oc, or run step 8."),
+    (r"Insufficient kata\.peerpods\.io/vm", "no node offers a pod VM", "Check the pods of osc-caa-ds and PEERPODS_LIMIT_PER_NODE."),
+    (r"GalleryImageNotFound|ImageId is empty", "the pod VM image does not exist",
+     "Correct the id: of the pod (annotation io.katacontainers.config.hypervisor.image, *_podvm_image_id), of the inventory "
+     "(coco_peerpods_image_id); or clear AZURE_IMAGE_ID in peer-pods-cm and run steps 7 and 8, which have a new one built."),
+    (r"gallery image does not support security type",
+     "the pod VM image is not confidential", "Clear AZURE_IMAGE_ID in peer-pods-cm and run steps 7 and 8, which have a confidential one "
+     "built; or give an image whose definition has SecurityType ConfidentialVM."),
+    (r"QuotaExceeded|OperationNotAllowed|SkuNotAvailable", "the cloud refuses the size (quota or region)",
+     "Raise the quota of the confidential family, or choose another size."),
+    (r"not supported for creation of VMs.*ConfidentialVM", "the size is not confidential", "Choose a confidential size."),
+    (r"failed to establish agent proxy connection|agent proxy connection.*(refused|timeout)",
+     "the pod VM does not answer: no outbound connection, or it did not start", "Check NAT gateway and security group."),
+    (r"failed calling webhook \"mwebhook\.peerpods\.io\"", "the peer pods webhook does not answer",
+     "Check the deployment peer-pods-webhook."),
+)
+#: The same of the KBS's log, and of the pods of step 14.
 SYMPTOMS: tuple[tuple[str, str, str], ...] = (
     (r'configuration file "[^"]*kbs-config\.toml" not found|kbs-config\.toml.*(No such file|not found)',
      "the config map lacks the key kbs-config.toml (a configuration of another release has another key)",
@@ -34,17 +53,7 @@ SYMPTOMS: tuple[tuple[str, str, str], ...] = (
      "Run step 11 (--tags step11,step12): it writes the policy under the key that the release reads."),
     (r"Cannot verify token since trusted cert is empty", "the KBS trusts no token signer", "Run step 10 (--tags step10,step12)."),
     (r"KBS Client Protocol Version Mismatch", "guest and KBS are of different releases", "Use an allowed pair in coco_release."),
-    (r"no runtime for \"kata-remote\" is configured|failed to find runtime handler",
-     "the node does not know the runtime yet", "Wait for the machine config pool kata-oc, or run step 8."),
-    (r"Insufficient kata\.peerpods\.io/vm", "no node offers a pod VM", "Check the pods of osc-caa-ds and PEERPODS_LIMIT_PER_NODE."),
-    (r"GalleryImageNotFound|ImageId is empty", "the pod VM image does not exist", "Clear AZURE_IMAGE_ID and run step 7 and 8."),
-    (r"QuotaExceeded|OperationNotAllowed|SkuNotAvailable", "the cloud refuses the size (quota or region)",
-     "Raise the quota of the confidential family, or choose another size."),
-    (r"not supported for creation of VMs.*ConfidentialVM", "the size is not confidential", "Choose a confidential size."),
-    (r"failed to establish agent proxy connection|agent proxy connection.*(refused|timeout)",
-     "the pod VM does not answer: no outbound connection, or it did not start", "Check NAT gateway and security group."),
-    (r"failed calling webhook \"mwebhook\.peerpods\.io\"", "the peer pods webhook does not answer",
-     "Check the deployment peer-pods-webhook."),
+    *POD_VM,
     (r"ErrImagePull|ImagePullBackOff", "the image of the probe cannot be pulled", "Set coco_verify_image to an image that can."),
     (r"Image policy rejected", "the image policy refuses the probe's image", "Allow the image, or let the verification document "
      "name another image_security_policy."),
@@ -56,12 +65,17 @@ def check(name: str, ok: bool | None, seen: str = "", cause: str = "", hint: str
     return {"name": name, "ok": ok, "seen": seen, "cause": cause, "hint": hint, "severity": "info" if ok else severity}
 
 
-def diagnose(text: str) -> tuple[str, str]:
+def diagnose(text: str, symptoms: tuple[tuple[str, str, str], ...] = SYMPTOMS) -> tuple[str, str]:
     """(cause, hint) for the first known symptom in a text; empty where none is known."""
-    for pattern, cause, hint in SYMPTOMS:
+    for pattern, cause, hint in symptoms:
         if re.search(pattern, text, re.DOTALL):
             return cause, hint
     return "", ""
+
+
+def hopeless(text: str) -> bool:
+    """Do a pod's events say that waiting will not start its virtual machine?"""
+    return bool(re.search(r"GalleryImageNotFound|ImageId is empty|gallery image does not support security type", text))
 
 
 def verdict_trustee(checks: list[Check]) -> str:

@@ -16,9 +16,11 @@ from ansible_collections.confidential.containers.plugins.module_utils.cluster_er
     Unreachable,
     title,
 )
+from ansible_collections.confidential.containers.plugins.module_utils.cluster_image import ImageJob, last_words
 from ansible_collections.confidential.containers.plugins.module_utils.cluster_watch import Source, View, until
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
+from ansible_collections.confidential.containers.plugins.module_utils.podvm_image import due, image_of
 from ansible_collections.confidential.containers.plugins.module_utils.readiness import (
     OPTIONAL,
     OSC_NAMESPACE,
@@ -32,8 +34,7 @@ State = dict[str, Any]
 #: How long a failure must be seen before it is believed, in seconds: these kinds pass through failed states by themselves.
 PATIENCE = {"MachineConfigPool": 10.0, "KataConfig": 10.0, "Deployment": 5.0, "KbsConfig": 5.0, "Route": 3.0,
             "ClusterServiceVersion": 3.0}
-#: The operator's job that builds the pod VM image, and how many of its last lines are told.
-IMAGE_JOB, IMAGE_JOB_LINES = "osc-podvm-image-creation", 5
+PEER_PODS: Key = ("v1", "ConfigMap", OSC_NAMESPACE, "peer-pods-cm")
 #: Objects whose pods tell why they are not ready.
 WORKLOADS = ("Deployment", "DaemonSet", "Job", "ReplicaSet", "StatefulSet")
 
@@ -62,7 +63,7 @@ def sources_of(keys: list[Key], optional: frozenset[Key] | set[Key] = frozenset(
 class Waiting:
     """What is waited for, and what was said about it."""
 
-    def __init__(self, keys: list[Key], context: Context, release: dict[str, Any] | None, missing: set[Key]) -> None:
+    def __init__(self, keys: list[Key], context: Context, release: dict[str, Any] | None, missing: set[Key], logs: str = "") -> None:
         self.keys, self.context, self.release, self.allow_missing = keys, context, release, missing
         self.related = {key: [key_of(item) for item in RELATED.get(key[1], [])] for key in keys}
         related = [item for items in self.related.values() for item in items]
@@ -71,6 +72,8 @@ class Waiting:
         self.failed_since: dict[Key, float] = {}
         self.states: dict[Key, State] = {}
         self.absent: set[Key] | None = None
+        self.logs = logs
+        self.image_job: ImageJob | None = None
 
     def check(self, view: View) -> dict[Key, State] | None:
         """The states when all are ready, None before; raises for what has failed for good."""
@@ -78,6 +81,8 @@ class Waiting:
             self.absent = {key for key in self.allow_missing if view.get(self.sources[key], key[3]) is None}
         self.states = {key: self._state(view, key) for key in self.keys}
         for key, state in self.states.items():
+            if key[1] == "KataConfig":
+                self._follow_image(view, key, state)
             self._tell(key, state)
         if all(state["ready"] for state in self.states.values()):
             return self.states
@@ -108,6 +113,17 @@ class Waiting:
         trouble = view.trouble(source) if source.optional else ""
         return bool(trouble) and "no such kind" not in trouble
 
+    def _follow_image(self, view: View, key: Key, state: State) -> None:
+        found = view.get(self.sources[key], key[3])
+        if found is None or not due(found):
+            return
+        image = image_of(view.get(self.sources[PEER_PODS], PEER_PODS[3]))
+        self.image_job = self.image_job or ImageJob(view.cluster, self.context, self.logs)
+        if state["ready"]:
+            self.image_job.done(image)
+        else:
+            self.image_job.look(found, image)
+
     def _tell(self, key: Key, state: State) -> None:
         line = state["message"] or state["reason"]
         if state["ready"]:
@@ -137,15 +153,15 @@ class Waiting:
 
 
 def wait_ready(cluster: Cluster, references: list[Object], seconds: float, context: Context,
-               release: dict[str, Any] | None = None, allow_missing: bool = False) -> list[State]:
-    """Wait until each object is ready in its kind's own sense.
+               release: dict[str, Any] | None = None, allow_missing: bool = False, logs: str = "") -> list[State]:
+    """Wait until each object is ready in its kind's own sense. ``logs``: a private directory for the log of the image job.
 
     Returns ``[{"ready", "failed", "reason", "message"}]`` in the given order; with ``allow_missing`` what is not there at first
     sight counts as ready with the reason ``Absent``. Raises :class:`CocoError` at the deadline or when one has failed for good,
     naming each object that is not ready and its condition. One line of progress per change.
     """
     keys = [key_of(reference) for reference in references]
-    waiting = Waiting(list(dict.fromkeys(keys)), context, release, set(keys) if allow_missing else set())
+    waiting = Waiting(list(dict.fromkeys(keys)), context, release, set(keys) if allow_missing else set(), logs)
     states = until(cluster, list(waiting.sources.values()), seconds, waiting.check,
                    lambda view: waiting.error(view, f"not ready after {seconds:.0f} s"), "Waiting for objects failed")
     return [states[key] for key in keys]
@@ -205,7 +221,7 @@ def name_of(key: Key) -> str:
 
 
 def diagnose(cluster: Cluster, obj: Object | None, key: Key) -> str:
-    """What the pods of a workload or the object's warning events say; empty when nothing helps. Two requests at most."""
+    """What the pods of a workload or the object's warning events say; empty when nothing helps. Three requests at most."""
     if obj is None:
         return ""
     with contextlib.suppress(ApiFailure, UnknownKind, Unreachable):
@@ -213,9 +229,9 @@ def diagnose(cluster: Cluster, obj: Object | None, key: Key) -> str:
             labels = ",".join(f"{k}={v}" for k, v in ((obj.get("spec", {}).get("selector") or {}).get("matchLabels") or {}).items())
             pods = cluster.list("v1", "Pod", key[2], labels=labels) if labels else []
             told = sorted({text for pod in pods for text in pod_trouble(pod)})
-            if told:
+            if told := told or pod_events(cluster, key[2], {pod["metadata"]["name"] for pod in pods}):
                 return "; ".join(told[:4])
-        if key[1] == "KataConfig" and (said := image_job_log(cluster)):
+        if key[1] == "KataConfig" and (said := last_words(cluster, obj)):
             return said
         events = cluster.list("v1", "Event", key[2] or "default", fields=f"involvedObject.name={key[3]},type=Warning")
         texts = [f"{e.get('reason', '')}: {e.get('message', '')}" for e in events
@@ -224,14 +240,13 @@ def diagnose(cluster: Cluster, obj: Object | None, key: Key) -> str:
     return ""
 
 
-def image_job_log(cluster: Cluster) -> str:
-    """The end of what the pod VM image job said, if its newest pod has failed. The operator deletes the job, not its pods."""
-    pods = cluster.list("v1", "Pod", OSC_NAMESPACE, labels=f"job-name={IMAGE_JOB}")
-    newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
-    if newest is None or newest.get("status", {}).get("phase") != "Failed":
-        return ""
-    lines = cluster.logs(OSC_NAMESPACE, newest["metadata"]["name"], tail=IMAGE_JOB_LINES).strip().splitlines()
-    return f"{IMAGE_JOB} failed, its pod {newest['metadata']['name']} said: {' / '.join(lines) or 'nothing'}"
+def pod_events(cluster: Cluster, namespace: str, names: set[str]) -> list[str]:
+    """The last warnings about the named pods: what keeps a sandbox from starting stands nowhere else."""
+    if not names:
+        return []
+    events = [event for event in cluster.list("v1", "Event", namespace, fields="involvedObject.kind=Pod,type=Warning")
+              if event["involvedObject"].get("name") in names]
+    return list(dict.fromkeys(f"{e['involvedObject']['name']}: {e.get('reason', '')} {e.get('message', '')}" for e in events))[-2:]
 
 
 def pod_trouble(pod: Object) -> list[str]:

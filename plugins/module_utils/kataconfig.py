@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.confidential.containers.plugins.module_utils import podvm_image
 from ansible_collections.confidential.containers.plugins.module_utils.peerpods import provider_of
 
 Object = dict[str, Any]
@@ -22,7 +23,9 @@ KATA_RUNTIMES = ("kata", "kata-remote", "kata-cc")
 def plan(facts: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     """What to do: ``{"needed": none|create|retrigger|recreate, "reasons": [text], "blockers": [finding], "name"}``.
 
-    facts: ``kataconfig`` (object or None), ``peerpods_cm`` and ``podvm_image_cm`` (data), ``pools``, ``nodes``,
+    facts: ``kataconfig`` (object or None), ``peerpods_cm`` and ``podvm_image_cm`` (data), ``ours`` (we wrote the image id, so the
+    inventory gave it), ``image_job`` (its pods of now; None where nothing is to look for), ``idle`` (neither a job nor a pass of the
+    operator that could begin one), ``pools``, ``nodes``,
     ``pods`` (only looked at when something is to be done).
     wanted: ``name``, ``image_id`` (given in the inventory, or empty), ``selector`` (labels), ``recreate``
     (auto|always|never), ``allow_pods``.
@@ -31,7 +34,9 @@ def plan(facts: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     settings = facts.get("peerpods_cm") or {}
     image = settings.get(provider_of(settings).image_key, "")
     confidential = (facts.get("podvm_image_cm") or {}).get("CONFIDENTIAL_COMPUTE_ENABLED", "").lower() == "yes"
-    foreign = bool(image) and image != wanted.get("image_id") and not confidential
+    given = wanted.get("image_id") or ""
+    taken_out = bool(image) and not given and bool(facts.get("ours"))
+    foreign = bool(image) and image != given and not confidential
     reasons: list[str] = []
     needed = "none"
     if existing is None:
@@ -43,10 +48,19 @@ def plan(facts: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     elif wanted.get("recreate") == "always":
         needed = "recreate"
         reasons.append("re-creation was asked for (coco_kataconfig_recreate: always): nodes reboot twice")
+    elif taken_out:
+        needed = "retrigger"
+        reasons.append(f"the pod VM image {image} was given in the inventory and is no longer (coco_peerpods_image_id): its id is "
+                       "cleared and the operator builds one (no reboot); the image itself stays in the cloud")
     elif foreign:
         needed = "retrigger"
         reasons.append(f"the pod VM image {image} was built without the confidential feature gate: its id is cleared and a "
                        "confidential image built (no reboot)")
+    elif not given and facts.get("image_job") is not None and (podvm_image.last_failed(facts["image_job"]) or facts.get("idle")):
+        needed = "retrigger"
+        last = podvm_image.last_failed(facts["image_job"])
+        reasons.append((f"the last {podvm_image.JOB} failed ({last})" if last else "there is no pod VM image, and no job that "
+                        "builds one") + ": the operator is made to look again (no reboot)")
     result: dict[str, Any] = {"needed": needed, "reasons": reasons, "blockers": [],
                               "name": existing["metadata"]["name"] if existing else wanted.get("name", "example-kataconfig")}
     if needed in ("create", "recreate"):

@@ -62,6 +62,8 @@ PROVIDERS = {provider.name: provider for provider in (
          "GCP_CONFIDENTIAL_TYPE": (r"TDX|SEV|SEV_SNP", "TDX, SEV or SEV_SNP")},
     ),
 )}
+#: Stands at peer-pods-cm from a write until the adaptor's pods are deleted, so that a run that is killed in between is resumed.
+ADAPTOR_PENDING = "confidential.containers/adaptor-restart-pending"
 #: Written by the operator or its image job, never by us unless given by name.
 OPERATOR_KEYS = (*(provider.image_key for provider in PROVIDERS.values()), "DISABLECVM", "PEERPODS_LIMIT_PER_NODE")
 #: What the Cloud Credential Operator passes through on Azure, and the annotation that must say V(passthrough).

@@ -28,6 +28,10 @@ from ansible_collections.confidential.containers.plugins.module_utils.releases i
 
 LABEL = "confidential.containers/probe"
 API = "confidentialcontainers.org/v1alpha1"
+#: Names the pod VM image of one pod. Source: cloud-api-adaptor, all releases.
+IMAGE = "io.katacontainers.config.hypervisor.image"
+#: Seconds between two looks at the events of a pod that does not start.
+EVENTS = 5.0
 #: Seconds for a probe's virtual machine to go.
 GONE = 300
 
@@ -109,7 +113,7 @@ class PodProbe:
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
                 "name": f"probe-{role}-{secrets.token_hex(3)}", "namespace": self.namespace, "labels": {LABEL: role},
-                "annotations": {osc.initdata_annotation: initdata.encode(toml, osc.initdata_encoding)},
+                "annotations": {osc.initdata_annotation: initdata.encode(toml, osc.initdata_encoding), **self.image()},
             },
             "spec": {
                 "runtimeClassName": self.params["runtime_class"], "restartPolicy": "Never", "automountServiceAccountToken": False,
@@ -123,6 +127,10 @@ class PodProbe:
                 }],
             },
         }
+
+    def image(self) -> dict[str, str]:
+        """The annotation for another pod VM image than the cluster's."""
+        return {IMAGE: self.params["podvm_image_id"]} if self.params["podvm_image_id"] else {}
 
     def create(self, pod: Object) -> None:
         deadline = time.monotonic() + 30
@@ -163,7 +171,7 @@ class PodProbe:
         self.context.progress(f"probe {name}: a pod with the inventory's initdata; it compares the secret's sha256 itself")
         self.create(pod)
         shown = ""
-        deadline = time.monotonic() + self.params["timeout"]
+        deadline, look_at = time.monotonic() + self.params["timeout"], time.monotonic() + EVENTS
         while True:
             phase, code, said = self.state(pod)
             if phase == "Succeeded":
@@ -176,6 +184,10 @@ class PodProbe:
             refused = "Image Pull error" in said or "CreateContainerError" in said
             if phase == "Failed" or refused or time.monotonic() > deadline:
                 break
+            if phase == "Pending" and time.monotonic() > look_at:
+                look_at = time.monotonic() + EVENTS
+                if attestation.hopeless(self.events(pod)):
+                    break
             self.pause.wait(0.5)
         log = self.kbs_log(began)
         text = attestation.EXITS.get(code or 0, "") or said or f"the pod is {phase} after {self.params['timeout']} s"

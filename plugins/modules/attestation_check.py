@@ -90,6 +90,11 @@ options:
       - The runtime class of the verification pods.
     type: str
     default: kata-remote
+  podvm_image_id:
+    description:
+      - The id of the pod VM image of the verification pods. Empty takes the cluster's.
+    type: str
+    default: ''
   initdata:
     description:
       - The encoded initdata document of the verification pods. Required with O(mode=pods).

@@ -10,7 +10,8 @@ short_description: Find and judge the Azure network of pod VMs
 version_added: "0.1.0"
 description:
   - Takes region, resource groups, virtual network, subnet and network security group from the cluster's own cloud configuration
-    and asks Azure Resource Manager for the rest only; free addresses, delegation, NAT gateway, refused flows, missing rights.
+    and asks Azure Resource Manager for the rest only; free addresses, delegation, NAT gateway, refused flows, missing rights,
+    and a pod VM image where one is given.
   - Works on ARO and on clusters that were installed by yourself. Fails with every error at once. Changes nothing.
 author:
   - The confidential.containers contributors (@confidential-containers)
@@ -37,6 +38,16 @@ options:
       - The number of pods that run at the same time; each needs an address.
     type: int
     default: 1
+  image_id:
+    description:
+      - The id of a prepared pod VM image, a version of a gallery image. It must exist, be replicated to the region, and be for
+        confidential virtual machines. Asked for with two requests; without an id with none.
+    type: str
+  confidential:
+    description:
+      - Whether the image must be for confidential virtual machines (feature C(SecurityType) of its definition).
+    type: bool
+    default: true
   rights:
     description:
       - The rights that the credentials must have. V(machines) to make pod VMs and their image, V(subnet) to join the subnet, V(gateway)

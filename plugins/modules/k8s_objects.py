@@ -48,6 +48,12 @@ options:
     description:
       - The pair of OpenShift sandboxed containers and Trustee releases, such as V(1.11/1.0), where readiness depends on it.
     type: str
+  image_log_directory:
+    description:
+      - A private directory (mode 0700, made if it is not there) of the machine that runs the task. The whole log of the job that
+        builds the pod VM image is written there as C(osc-podvm-image-creation.log) when the job ends while a KataConfig is awaited.
+      - Not given, the log is shown only, its end in the error.
+    type: path
 extends_documentation_fragment:
   - confidential.containers.cluster
 attributes:

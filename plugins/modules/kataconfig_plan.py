@@ -42,7 +42,8 @@ options:
     default: {}
   recreate:
     description:
-      - V(auto) where the pod VM image is not confidential and a retrigger does not do, V(always), V(never).
+      - V(always) re-creates KataConfig, which reboots its nodes twice. V(auto) and V(never) retrigger where that is needed, and leave
+        a re-creation to you.
     type: str
     choices: [auto, always, never]
     default: auto
@@ -54,7 +55,10 @@ options:
   act:
     description:
       - Fail where something speaks against acting, remove verification pods that a killed run left behind, and carry out a
-        retrigger (clear the image id and let the operator build a confidential image, without a reboot).
+        retrigger (clear the image id and let the operator build a confidential image, without a reboot). That is done where the
+        image is not confidential, where the inventory no longer gives the id that it gave, where the last image job failed, and
+        where there is neither an image nor a job. Where KataConfig must be made anew and O(image_id) is in use, it is deleted, and the
+        id taken out of C(peer-pods-cm), because the operator deletes the image that it finds there.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -99,6 +103,10 @@ blockers:
   returned: success
   type: list
   elements: dict
+restart_adaptor:
+  description: Whether cloud-api-adaptor must be restarted when the new image is there, because its environment is that of before.
+  returned: success
+  type: bool
 name:
   description: The name of the KataConfig.
   returned: success

@@ -142,3 +142,27 @@ def test_orphans(arm: Running) -> None:
     left = orphans.resources(azure, group)
     assert len(left["vm"]) == nodes + 1
     assert "gone" not in json.dumps(left)
+
+
+def test_a_given_image(arm: Running) -> None:
+    """It is missed, then seen; of a definition that is not confidential it is refused; who may not read it is told so."""
+    gallery = f"{arm.subscription}/resourceGroups/{conf(arm)['resourceGroup']}/providers/Microsoft.Compute/galleries/mine"
+    arm.ask("PUT", gallery, "2023-07-03", json={"location": "eastus", "properties": {}}).raise_for_status()
+    for name, kind in (("good", "ConfidentialVmSupported"), ("other", "TrustedLaunchSupported")):
+        arm.ask("PUT", f"{gallery}/images/{name}", "2023-07-03", json={"location": "eastus", "properties": {
+            "osType": "Linux", "osState": "Generalized", "hyperVGeneration": "V2", "features": [{"name": "SecurityType", "value": kind}],
+            "identifier": {"publisher": "p", "offer": "o", "sku": name}}}).raise_for_status()
+    good = f"{gallery}/images/good/versions/1.0.0"
+    with pytest.raises(CocoError, match=r"versions/1\.0\.0 does not exist"):
+        info(arm, image_id=good)
+    for name in ("good", "other"):
+        arm.ask("PUT", f"{gallery}/images/{name}/versions/1.0.0", "2023-07-03", json={"location": "eastus", "properties": {
+            "publishingProfile": {"targetRegions": [{"name": "East US"}]}}}).raise_for_status()
+    without = info(arm)["calls"]
+    seen = info(arm, image_id=good)
+    assert not [item for item in seen["findings"] if item["code"].startswith("image")]
+    assert seen["calls"] == without + 2
+    with pytest.raises(CocoError, match="its definition has SecurityType TrustedLaunchSupported"):
+        info(arm, image_id=good.replace("good", "other"))
+    codes = [item["code"] for item in info(arm, "network", rights=[], image_id=good)["findings"]]
+    assert "image-unseen" in codes

@@ -36,6 +36,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "namespace": {"type": "str"},
     "image": {"type": "str", "default": "registry.access.redhat.com/ubi9/ubi-minimal:9.6"},
     "runtime_class": {"type": "str", "default": "kata-remote"},
+    "podvm_image_id": {"type": "str", "default": ""},
     "initdata": {"type": "str"},
     **cluster_options(),
     **{f"hub_{name}": {key: value for key, value in spec.items() if key not in ("fallback", "aliases")}

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.confidential.containers.plugins.module_utils import azure_ids, azure_rights, azure_subnet
+from ansible_collections.confidential.containers.plugins.module_utils import (
+    azure_ids,
+    azure_image,
+    azure_rights,
+    azure_subnet,
+)
 from ansible_collections.confidential.containers.plugins.module_utils.arguments import azure_options
 from ansible_collections.confidential.containers.plugins.module_utils.azure import Azure
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
@@ -16,6 +21,8 @@ from ansible_collections.confidential.containers.plugins.module_utils.errors imp
 #: Of Microsoft.Authorization/permissions and denyAssignments, for which the clients of network and compute have no call.
 AUTHORIZATION_API = "2022-04-01"
 NETWORK = "Microsoft.Network"
+#: Of galleries, and of managed images. An image may be in another subscription than the one of the clients.
+GALLERY_API, IMAGE_API = "2023-07-03", "2024-03-01"
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "cluster": {"type": "dict", "required": True},
@@ -23,6 +30,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "vnet_name": {"type": "str"},
     "subnet_name": {"type": "str"},
     "pods": {"type": "int", "default": 1},
+    "image_id": {"type": "str"},
+    "confidential": {"type": "bool", "default": True},
     "rights": {"type": "list", "elements": "str", "choices": list(azure_rights.NEEDED), "default": list(azure_rights.NEEDED)},
     **azure_options(),
 }
@@ -62,6 +71,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
         found += azure_subnet.judge_flows(_security_group(azure, item), subnet)
     gateway = _gateway(azure, (properties.get("natGateway") or {}).get("id", ""))
     found += _rights(azure, group, vnet_group, [name for name in params["rights"] if name != "gateway" or not gateway])
+    found += _image(azure, params["image_id"] or "", region or vnet.get("location", ""), params["confidential"])
     for told in found:
         if told["severity"] == "warning":
             context.warn(f"{told['message']} · {told['hint']}")
@@ -130,6 +140,23 @@ def _gateway(azure: Azure, item: str) -> dict[str, Any]:
         document = azure.network.nat_gateways.get(parsed.group, parsed.name, cls=_raw)
     addresses = (document.get("properties") or {}).get("publicIpAddresses") or []
     return {"id": item, "public_ips": [address["id"] for address in addresses], "tags": document.get("tags") or {}}
+
+
+def _image(azure: Azure, image_id: str, region: str, confidential: bool) -> list[azure_subnet.Finding]:
+    """A given image: two requests, of which the second asks what virtual machines it is for."""
+    if not image_id:
+        return []
+    definition, version = azure_image.definition_of(image_id), GALLERY_API if azure_image.definition_of(image_id) else IMAGE_API
+    documents = []
+    for path in (image_id, definition) if definition and confidential else (image_id,):
+        try:
+            documents.append(azure.get(path, version))
+        except CocoError as error:
+            finding = azure_image.unreadable(image_id, str(error.details.get("code", "")), error.seen)
+            if finding is None:
+                raise
+            return [finding]
+    return azure_image.judge(image_id, documents[0], documents[1] if len(documents) > 1 else None, region, confidential)
 
 
 def _rights(azure: Azure, group: str, vnet_group: str, parts: list[str]) -> list[azure_subnet.Finding]:

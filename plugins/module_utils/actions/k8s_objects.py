@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.confidential.containers.plugins.module_utils import releases
+from ansible_collections.confidential.containers.plugins.module_utils import attestation, releases
 from ansible_collections.confidential.containers.plugins.module_utils.arguments import cluster_options, object_secrets
 from ansible_collections.confidential.containers.plugins.module_utils.cluster import Cluster
 from ansible_collections.confidential.containers.plugins.module_utils.cluster_apply import (
@@ -29,6 +29,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "wait": {"type": "bool"},
     "wait_timeout": {"type": "int", "default": 600},
     "release": {"type": "str"},
+    "image_log_directory": {"type": "path"},
     **cluster_options(),
 }
 SPEC_KWARGS: dict[str, Any] = {}
@@ -50,7 +51,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
     diffs: list[dict[str, Any]] = []
     if params["state"] == "absent":
         results, diffs = delete_all(cluster, objects, context)
-        leaving = [obj for obj, result in zip(objects, results, strict=True) if result["action"] == "deleted"]
+        leaving = [obj for obj, result in zip(objects, results, strict=True) if result["action"] != "absent"]
         if wait and leaving and not context.check_mode:
             with _what_was_done(results, diffs):
                 wait_gone(cluster, leaving, params["wait_timeout"], context)
@@ -64,7 +65,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
                 result["message"] = result["message"] or "not awaited in check mode"
         else:
             with _what_was_done(results, diffs):
-                states = wait_ready(cluster, objects, params["wait_timeout"], context, release)
+                states = wait_ready(cluster, objects, params["wait_timeout"], context, release, logs=params["image_log_directory"] or "")
             for result, state in zip(results, states, strict=True):
                 result.update(ready=state["ready"], message=state["message"])
     return _outcome(results, diffs)
@@ -77,9 +78,10 @@ def _outcome(results: list[dict[str, Any]], diffs: list[dict[str, Any]]) -> dict
 
 @contextlib.contextmanager
 def _what_was_done(results: list[dict[str, Any]], diffs: list[dict[str, Any]]) -> Iterator[None]:
-    """A wait that fails comes after changes: the error says which."""
+    """A wait that fails comes after changes: the error says which, and what to do where a pod's virtual machine does not start."""
     try:
         yield
     except CocoError as error:
-        error.details = {**_outcome(results, diffs), **error.details}
-        raise
+        cause, hint = attestation.diagnose(error.seen, attestation.POD_VM)
+        seen, todo = (f"{error.seen} ({cause})", hint) if cause else (error.seen, error.todo)
+        raise CocoError(error.what, seen, todo, **{**_outcome(results, diffs), **error.details}) from error

@@ -24,9 +24,6 @@ from ansible_collections.confidential.containers.plugins.module_utils.context im
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 from ansible_collections.confidential.containers.plugins.module_utils.kataconfig import kata_pods
 
-#: Stands at the config map from a write until the adaptor's pods are deleted, so that a run that is killed in between is resumed.
-PENDING = "confidential.containers/adaptor-restart-pending"
-
 ARGUMENT_SPEC: dict[str, Any] = {
     "release": {"type": "str", "required": True},
     "namespace": {"type": "str", "default": "openshift-sandboxed-containers-operator"},
@@ -61,6 +58,9 @@ def _run(cluster: Cluster, params: dict[str, Any], context: Context, osc: releas
     before = (current or {}).get("data") or {}
     infrastructure = _infrastructure(cluster)
     provider = peerpods.provider_of(given, infrastructure)
+    if given.get(provider.image_key) and not params.get("image_id"):
+        raise CocoError(f"The config map {name} is not written", f"{provider.image_key} is given among the other keys (coco_peerpods)",
+                        "Give it as image_id (coco_peerpods_image_id): steps 7 and 8 have to know that the image is yours.")
     if params.get("image_id"):
         given[provider.image_key] = params["image_id"]
     wanted = peerpods.desired({"proxy_timeout": osc.proxy_timeout, **given}, _cloud_conf(cluster), infrastructure, params["tee"])
@@ -77,7 +77,7 @@ def _run(cluster: Cluster, params: dict[str, Any], context: Context, osc: releas
                               "findings": findings}
     target: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}}
     after = {**target, "data": data}
-    pending = PENDING in ((current or {}).get("metadata", {}).get("annotations") or {})
+    pending = peerpods.ADAPTOR_PENDING in ((current or {}).get("metadata", {}).get("annotations") or {})
     restart = (peerpods.env_relevant(changes) or pending) and params["restart_caa"] == "auto" and not osc.watches_peer_pods_cm \
         and cluster.get("apps/v1", osc.caa_kind, osc.caa_name, namespace) is not None
     if result["changed"]:
@@ -85,7 +85,7 @@ def _run(cluster: Cluster, params: dict[str, Any], context: Context, osc: releas
             result["diff"] = [difference(current and {**target, **current}, after, f"ConfigMap {namespace}/{name}")]
         _write(cluster, target, current, data, before, restart, context)
     if restart:
-        result["restarted"] = _restart(cluster, target, osc, params["wait_timeout"], context)
+        result["restarted"] = _restart(cluster, target, osc, params["wait_timeout"] if data.get(provider.image_key) else 0, context)
         result["changed"] = result["changed"] or bool(result["restarted"])
     return result
 
@@ -100,7 +100,7 @@ def _asked(wanted: dict[str, str], given: set[str], before: dict[str, str], prov
 
 def _write(cluster: Cluster, target: Object, current: Object | None, data: dict[str, str], before: dict[str, str],
            restart: bool, context: Context) -> None:
-    mark = {"annotations": {PENDING: "true"}} if restart else {}
+    mark = {"annotations": {peerpods.ADAPTOR_PENDING: "true"}} if restart else {}
     try:
         if current is None:
             cluster.create({**target, "metadata": {**target["metadata"], **mark}, "data": data}, dry_run=context.check_mode)
@@ -115,7 +115,7 @@ def _write(cluster: Cluster, target: Object, current: Object | None, data: dict[
 
 
 def _restart(cluster: Cluster, config_map: Object, osc: releases.OscRelease, seconds: int, context: Context) -> list[str]:
-    """Delete the adaptor's pods (their environment is frozen) and wait for new ones."""
+    """Delete the adaptor's pods (their environment is frozen) and wait for new ones; ``seconds`` 0: without an image none can start."""
     namespace = config_map["metadata"]["namespace"]
     pods = cluster.list("v1", "Pod", namespace, labels=f"name={osc.caa_name}")
     names = sorted(pod["metadata"]["name"] for pod in pods)
@@ -127,8 +127,8 @@ def _restart(cluster: Cluster, config_map: Object, osc: releases.OscRelease, sec
         return names
     for pod in pods:
         cluster.delete({**pod, "apiVersion": "v1", "kind": "Pod"})
-    cluster.patch(config_map, {"metadata": {"annotations": {PENDING: None}}})
-    if not names:
+    cluster.patch(config_map, {"metadata": {"annotations": {peerpods.ADAPTOR_PENDING: None}}})
+    if not names or not seconds:
         return names
     context.progress(f"{osc.caa_name}: {len(names)} pods restarted for the new configuration")
     wait_ready(cluster, [{"apiVersion": "apps/v1", "kind": osc.caa_kind, "metadata": {"name": osc.caa_name, "namespace": namespace}}],

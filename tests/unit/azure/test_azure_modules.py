@@ -245,3 +245,51 @@ def test_missing_libraries_name_the_packages(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(azure_login, "MISSING", "No module named 'azure'")
     with pytest.raises(CocoError, match=r"pip install azure-identity azure-mgmt-network azure-mgmt-compute"):
         azure_login.login({})
+
+
+GALLERY = f"/subscriptions/{'3' * 8}-1111-1111-1111-111111111111/resourceGroups/rg/providers/Microsoft.Compute/galleries/g"
+IMAGE = f"{GALLERY}/images/i/versions/1.0.0"
+
+
+def put_image(fit: FakeArm, kind: str) -> None:
+    """An image of another subscription."""
+    fit.documents[IMAGE.lower()] = {"id": IMAGE, "name": "1.0.0", "properties": {
+        "publishingProfile": {"targetRegions": [{"name": "East US"}]}}}
+    fit.documents[f"{GALLERY}/images/i".lower()] = {"id": f"{GALLERY}/images/i", "properties": {
+        "features": [{"name": "SecurityType", "value": kind}]}}
+
+
+def of_gallery(fit: FakeArm) -> int:
+    return sum("/galleries/" in path for _method, path in fit.calls)
+
+
+def of_image(result: dict[str, Any]) -> list[dict[str, str]]:
+    return [item for item in result["findings"] if item["code"].startswith("image")]
+
+
+def test_a_given_image_is_looked_at(fit: FakeArm) -> None:
+    assert of_image(call(fit, "azure_peerpods_info")) == []
+    assert of_gallery(fit) == 0
+    put_image(fit, "ConfidentialVmSupported")
+    assert of_image(call(fit, "azure_peerpods_info", image_id=IMAGE)) == []
+    assert of_gallery(fit) == 2
+    assert len(fit.calls) <= 18, "both calls"
+
+
+def test_a_given_image_that_is_missing_or_not_confidential(fit: FakeArm) -> None:
+    with pytest.raises(CocoError, match=r"Azure is not ready for pod VMs · the pod VM image .*/versions/1\.0\.0 does not exist"):
+        call(fit, "azure_peerpods_info", image_id=IMAGE)
+    assert of_gallery(fit) == 1
+    put_image(fit, "TrustedLaunchSupported")
+    with pytest.raises(CocoError, match="is not for confidential virtual machines: its definition has SecurityType TrustedLaunchSupported"):
+        call(fit, "azure_peerpods_info", image_id=IMAGE)
+    assert of_image(call(fit, "azure_peerpods_info", image_id=IMAGE, confidential=False)) == []
+
+
+def test_a_given_image_that_this_login_may_not_see(fit: FakeArm) -> None:
+    """It says nothing about the operators' login."""
+    words = "The client 'x' does not have authorization to perform action 'Microsoft.Compute/galleries/images/versions/read'"
+    fit.answers[IMAGE.lower()] = [(403, {}, {"error": {"code": "AuthorizationFailed", "message": words}})]
+    (found,) = of_image(call(fit, "azure_peerpods_info", image_id=IMAGE))
+    assert (found["severity"], found["code"]) == ("warning", "image-unseen")
+    assert "versions/read" in found["message"]

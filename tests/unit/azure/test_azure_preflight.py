@@ -86,6 +86,14 @@ def test_a_quota_too_small_stops_the_run(fit: FakeArm, tmp_path: Path) -> None:
     assert "need 8 vCPUs" in output
 
 
+def test_a_given_image_that_does_not_exist_stops_the_run(fit: FakeArm, tmp_path: Path) -> None:
+    code, output = preflight(fit, tmp_path, coco_cloud_credentials=CREDENTIALS, coco_peerpods_image_id=(
+        f"/subscriptions/{SUB}/resourceGroups/rg/providers/Microsoft.Compute/galleries/g/images/i/versions/1.0.0"))
+    assert code != 0
+    assert "does not exist" in output
+    assert len(fit.calls) <= 12
+
+
 @pytest.mark.parametrize("variables", [{}, {"coco_azure": "never", "coco_cloud_credentials": CREDENTIALS},
                                        {"preflight_zones": ["hub"], "coco_cloud_credentials": CREDENTIALS},
                                        {"coco_cloud_credentials": CREDENTIALS, "__preflight_info": {"cluster": {"platform": "None"}}}])

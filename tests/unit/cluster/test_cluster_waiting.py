@@ -111,22 +111,6 @@ def test_warnings_of_an_object_are_shown(api: FakeApi, cluster: Cluster) -> None
         wait_ready(cluster, [csv("")], 0.2, Context())
 
 
-def test_what_the_image_job_said_is_told(api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """operators.md 3.5: the operator deletes the job, its pods stay; their logs are found by label."""
-    monkeypatch.setitem(cluster_wait.PATIENCE, "KataConfig", 0.0)
-    failed = {"type": "InProgress", "status": "True", "reason": "PodVMImageJobFailed", "message": "Failed to create Pod VM Image"}
-    config = {"apiVersion": "kataconfiguration.openshift.io/v1", "kind": "KataConfig", "metadata": {"name": "example-kataconfig"},
-              "spec": {"enablePeerPods": True}, "status": {"conditions": [failed], "kataNodes": {"nodeCount": 1, "readyNodeCount": 1}}}
-    api.put(config)
-    for number, phase in ((1, "Succeeded"), (2, "Failed")):
-        api.put({"apiVersion": "v1", "kind": "Pod", "metadata": {
-            "name": f"job-{number}", "namespace": "openshift-sandboxed-containers-operator", "creationTimestamp": f"2026-11-2{number}",
-            "labels": {"job-name": "osc-podvm-image-creation"}}, "status": {"phase": phase}})
-    api.logs["job-2"] = "uploading\nError: AuthorizationFailed: no right to write galleries\n"
-    with pytest.raises(CocoError, match=r"its pod job-2 said: uploading / Error: AuthorizationFailed: no right to write galleries"):
-        wait_ready(cluster, [config], 5, Context())
-
-
 def test_missing_credentials_are_told(api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """operators.md 7: the KataConfig shows nothing; what the Cloud Credential Operator says is at the CredentialsRequest. Who may not
     read these waits on as before."""

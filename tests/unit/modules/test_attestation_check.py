@@ -396,6 +396,33 @@ def test_a_pod_that_never_starts(api: FakeApi, prove: Any) -> None:
     assert probes(api) == []
 
 
+def test_probes_with_an_image_of_their_own(api: FakeApi, prove: Any) -> None:
+    world(api)
+    prove()
+    prove(podvm_image_id="/subscriptions/s/other")
+    sent = [r.body["metadata"]["annotations"].get("io.katacontainers.config.hypervisor.image") for r in api.writes()
+            if r.method == "POST" and r.body["kind"] == "Pod"]
+    assert sent == [None, None, "/subscriptions/s/other", "/subscriptions/s/other"]
+
+
+def test_an_image_that_does_not_exist_is_not_waited_for(api: FakeApi, prove: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod whose sandbox cannot be made stays Pending; only its events say why."""
+    monkeypatch.setattr(probe_pods, "EVENTS", 0.2)
+    seen = world(api, attested={"phase": "Pending"})
+
+    def react(event: str, pod: Object) -> None:
+        if event == "ADDED" and pod["metadata"]["name"] in seen:
+            words = "failed to create pod sandbox: GalleryImageNotFound: The gallery image /x is not available"
+            api.put({**obj("v1", "Event", "e", "coco-verify"), "type": "Warning", "reason": "FailedCreatePodSandBox",
+                     "message": words, "involvedObject": {"kind": "Pod", "name": pod["metadata"]["name"]}})
+    api.reactors.append(react)
+    began = time.monotonic()
+    with pytest.raises(CocoError, match=r"the pod VM image does not exist.*Correct the id: of the pod"):
+        prove(timeout=60)
+    assert time.monotonic() - began < 20
+    assert probes(api) == []
+
+
 @pytest.mark.parametrize(("log", "tampered", "text"), [
     ("passed", {}, "a pod with tampered initdata was served: initdata is not enforced"),
     ("", {"phase": "Running"}, "a pod with tampered initdata was served: initdata is not enforced"),

@@ -125,3 +125,32 @@ def test_values_of_secrets_are_named_to_be_hidden() -> None:
     found = k8s_objects.secrets({"objects": objects})
     assert {"password-1", "cGFzc3dvcmQtMQ==", "password-2", "cGFzc3dvcmQtMg=="} <= found
     assert "v" not in json.dumps(sorted(found)).split('"')
+
+
+def test_what_keeps_a_pods_virtual_machine_from_starting_is_told(api: FakeApi, call: Any) -> None:
+    """It stands in the events of the Deployment's pods only; the error ends with what to do about it."""
+    api.put({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-1", "namespace": "shop", "labels": {"app": "web"}},
+             "status": {"phase": "Pending"}})
+    for name, about in (("e1", "web-1"), ("e2", "another")):
+        api.put({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": "shop"}, "type": "Warning",
+                 "reason": "FailedCreatePodSandBox", "message": f"GalleryImageNotFound: of {about}",
+                 "involvedObject": {"kind": "Pod", "name": about}})
+    web = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
+           "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}}}
+    with pytest.raises(CocoError) as raised:
+        call("k8s_objects", objects=[web], wait=True, wait_timeout=1)
+    said = str(raised.value)
+    assert "web-1: FailedCreatePodSandBox GalleryImageNotFound: of web-1" in said
+    assert "another" not in said
+    assert "(the pod VM image does not exist) · Correct the id: of the pod (annotation io.katacontainers" in said
+    assert raised.value.details["objects"][0]["action"] == "created"
+
+
+def test_what_is_leaving_already_is_awaited_too(api: FakeApi, call: Any) -> None:
+    """Another run, or another task, asked for the deletion."""
+    web = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web", "namespace": "shop", "finalizers": ["a.b/c"]}}
+    key = api.key(api.put(web))
+    api.delete(key)
+    api.later(0.5, api.patch, key, {"metadata": {"finalizers": None}}, "operator", dry=False)
+    result = call("k8s_objects", state="absent", objects=[web], wait=True, wait_timeout=20)
+    assert (result["changed"], api.find("v1", "ConfigMap", "web", "shop")) == (False, None)

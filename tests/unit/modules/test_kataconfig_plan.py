@@ -44,7 +44,9 @@ def existing(api: FakeApi, image: str = "", confidential: str = "") -> Object:
 
 
 def asked(api: FakeApi) -> set[str]:
-    return {r.path.rpartition("/")[2] for r in api.requests if r.method == "GET"} & {"pods", "nodes", "machineconfigpools"}
+    """Of the cluster; the pods of the image job are others."""
+    return {r.path.rpartition("/")[2] for r in api.requests if r.method == "GET" and f"/{OSC}/" not in r.path} & {
+        "pods", "nodes", "machineconfigpools"}
 
 
 @pytest.mark.parametrize(("image", "confidential", "options"), [
@@ -53,8 +55,9 @@ def test_nothing_to_do(api: FakeApi, call: Any, image: str, confidential: str, o
     existing(api, image, confidential)
     for act in (False, True):
         result = call("kataconfig_plan", release=RELEASE, act=act, **options)
-        assert result == {"changed": False, "needed": "none", "reasons": [], "blockers": [], "name": "mine"}
+        assert result == {"changed": False, "needed": "none", "reasons": [], "blockers": [], "name": "mine", "restart_adaptor": False}
     assert asked(api) == set(), "pods and pools are looked at only if something is to be done"
+    assert not [r for r in api.requests if r.path.endswith("/pods")]
     assert not api.writes()
 
 
@@ -105,6 +108,101 @@ def test_an_image_that_is_not_confidential(api: FakeApi, call: Any, check: bool)
     assert asked(api) == set()
 
 
+def job_pod(name: str, phase: str, made: str = "") -> Object:
+    meta = {"name": name, "namespace": OSC, "labels": {"job-name": "osc-podvm-image-creation"}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {**meta, **({"creationTimestamp": made} if made else {})},
+            "status": {"phase": phase}}
+
+
+def done(api: FakeApi, **more: Any) -> None:
+    """The operator has finished a pass over the KataConfig."""
+    made = existing(api, **more)
+    api.put({**made, "status": {"conditions": [{"type": "InProgress", "status": "False", "reason": ""}],
+                                "kataNodes": {"nodeCount": 1, "readyNodeCount": 1}}})
+
+
+def annotations(api: FakeApi, api_version: str, kind: str, name: str, namespace: str = "") -> Object:
+    found = api.find(api_version, kind, name, namespace)
+    assert found is not None
+    return dict(found["metadata"].get("annotations") or {})
+
+
+def test_a_failed_image_job_is_started_again(api: FakeApi, call: Any) -> None:
+    """operators.md 3.4: the next trigger builds the job again; nothing else gives one. What failed is marked as of the past."""
+    done(api)
+    made = api.put(job_pod("job-1", "Failed"))
+    assert call("kataconfig_plan", release=RELEASE)["needed"] == "retrigger"
+    assert not api.writes()
+    result = call("kataconfig_plan", release=RELEASE, act=True)
+    assert (result["needed"], result["changed"], result["restart_adaptor"]) == ("retrigger", True, False)
+    assert result["reasons"] == ["the last osc-podvm-image-creation failed (job-1): the operator is made to look again (no reboot)"]
+    assert annotations(api, API, "KataConfig", "mine") == {
+        "confidential.containers/retrigger": "1", "confidential.containers/image-job-seen": made["metadata"]["uid"]}
+    assert [r.path.rpartition("/")[2] for r in api.writes()] == ["mine"], "the image id is empty already"
+
+
+def test_what_failed_before_is_of_the_past_even_if_the_next_job_runs(api: FakeApi, call: Any) -> None:
+    """The operator's own change of the status makes the next job. It, too, began before the cause was mended."""
+    done(api)
+    api.put({"apiVersion": API, "kind": "KataConfig", "metadata": {"name": "mine"},
+             "status": {"conditions": [{"type": "InProgress", "status": "True", "reason": "PodVMImageJobRunning"}]}})
+    api.put({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "osc-podvm-image-creation", "namespace": OSC}})
+    api.put(job_pod("job-1", "Failed", "2099-01-01T00:00:00Z"))
+    running = api.put(job_pod("job-2", "Running", "2099-01-01T00:00:10Z"))
+    assert "failed (job-1)" in call("kataconfig_plan", release=RELEASE, act=True)["reasons"][0]
+    assert annotations(api, API, "KataConfig", "mine")["confidential.containers/image-job-seen"] == running["metadata"]["uid"]
+    assert call("kataconfig_plan", release=RELEASE, act=True)["needed"] == "none"
+
+
+def test_neither_image_nor_job(api: FakeApi, call: Any) -> None:
+    """Somebody cleared the id: up to OSC 1.12 the operator does not see it (deployment.md 3.6)."""
+    done(api)
+    result = call("kataconfig_plan", release=RELEASE, act=True)
+    assert (result["needed"], result["changed"]) == ("retrigger", True)
+    assert "no job that builds one" in result["reasons"][0]
+
+
+@pytest.mark.parametrize("why", ["a job", "a pass that goes on", "an id in the inventory"])
+def test_no_trigger_while(api: FakeApi, call: Any, why: str) -> None:
+    done(api)
+    api.put(job_pod("job-1", "Failed" if why != "a job" else "Running"))
+    if why == "a job":
+        api.put({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "osc-podvm-image-creation", "namespace": OSC}})
+    elif why == "a pass that goes on":
+        api.put({"apiVersion": API, "kind": "KataConfig", "metadata": {"name": "mine"},
+                 "status": {"conditions": [{"type": "InProgress", "status": "True", "reason": "Installing"}]}})
+    options = {"image_id": "/given"} if why.startswith("an id") else {}
+    assert call("kataconfig_plan", release=RELEASE, act=True, **options)["needed"] == "none"
+    assert not api.writes()
+
+
+@pytest.mark.parametrize(("release", "restart"), [("1.11/1.0", True), ("1.13/1.2", False)])
+def test_the_adaptor_is_restarted_after_the_new_image(api: FakeApi, call: Any, release: str, restart: bool) -> None:
+    """Its environment is frozen: the old id, and DISABLECVM of before the gate. A killed run goes on with it. 1.13 rolls by itself."""
+    existing(api, "/old", "no")
+    api.put(job_pod("job-1", "Failed"))
+    assert call("kataconfig_plan", release=release, check=True, act=True)["restart_adaptor"] is restart
+    assert call("kataconfig_plan", release=release, act=True)["restart_adaptor"] is restart
+    mark = {"confidential.containers/adaptor-restart-pending": "true"} if restart else {}
+    assert annotations(api, "v1", "ConfigMap", "peer-pods-cm", OSC) == mark
+    assert annotations(api, API, "KataConfig", "mine")["confidential.containers/image-job-seen"], "an old failure is of the past"
+    again = call("kataconfig_plan", release=release, act=True)
+    assert (again["needed"], again["restart_adaptor"]) == ("none", restart)
+
+
+def test_an_image_that_is_taken_out_of_the_inventory(api: FakeApi, call: Any) -> None:
+    """We wrote the id, so the inventory gave it. The image job writes by itself; so does a hand, which is left alone."""
+    existing(api, "/by-hand", "yes")
+    assert call("kataconfig_plan", release=RELEASE)["needed"] == "none"
+    api.patch(("v1", "configmaps", OSC, "peer-pods-cm"), {"data": {"AZURE_IMAGE_ID": "/given"}}, "confidential.containers", dry=False)
+    assert call("kataconfig_plan", release=RELEASE, image_id="/given")["needed"] == "none"
+    result = call("kataconfig_plan", release=RELEASE, act=True)
+    assert (result["needed"], result["restart_adaptor"]) == ("retrigger", True)
+    assert "/given was given in the inventory and is no longer" in result["reasons"][0]
+    api.patch(("v1", "configmaps", OSC, "peer-pods-cm"), {"data": {"AZURE_IMAGE_ID": "/built"}}, "kubectl-patch", dry=False)
+    assert call("kataconfig_plan", release=RELEASE)["needed"] == "none"
+
+
 def test_a_second_retrigger_is_another_one(api: FakeApi, call: Any) -> None:
     made = existing(api, "/old")
     api.put({**made, "metadata": {**made["metadata"], "annotations": {"confidential.containers/retrigger": "4"}}})
@@ -125,6 +223,21 @@ def test_running_pods_refuse_a_re_creation(api: FakeApi, call: Any, check: bool)
         call("kataconfig_plan", check=check, release=RELEASE, recreate="always", act=True)
     assert raised.value.details["needed"] == "recreate"
     assert call("kataconfig_plan", release=RELEASE, recreate="always", act=True, allow_pods=True)["blockers"] == []
+
+
+@pytest.mark.parametrize("image_id", ["", "/given"])
+def test_an_image_of_ones_own_outlives_a_re_creation(api: FakeApi, call: Any, image_id: str) -> None:
+    """operators.md 3.5: at the end of a deletion the operator deletes what AZURE_IMAGE_ID names, a given image too."""
+    existing(api, "/given", "yes")
+    assert call("kataconfig_plan", check=True, release=RELEASE, recreate="always", act=True, image_id=image_id)["needed"] == "recreate"
+    assert not [r for r in api.writes() if not r.dry]
+    result = call("kataconfig_plan", release=RELEASE, recreate="always", act=True, image_id=image_id)
+    assert result["changed"] is bool(image_id)
+    peerpods = api.find("v1", "ConfigMap", "peer-pods-cm", OSC)
+    assert peerpods is not None
+    assert peerpods["data"]["AZURE_IMAGE_ID"] == ("" if image_id else "/given")
+    assert (api.find(API, "KataConfig", "mine") is None) is bool(image_id)
+    assert [r.method for r in api.writes()] == (["DELETE", "PATCH"] if image_id else []), "the id goes when no job can come of it"
 
 
 def test_probes_of_a_killed_run_do_not_refuse_it(api: FakeApi, call: Any) -> None:

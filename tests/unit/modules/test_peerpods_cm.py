@@ -126,7 +126,25 @@ def test_the_adaptor_restarts_for_what_it_must_see(api: FakeApi, call: Any, line
     assert call("peerpods_cm", release=RELEASE)["restarted"] == []
     result = call("peerpods_cm", release=RELEASE, data={"TAGS": "a=1"})
     assert result["restarted"] == deleted_pods(api) == ["osc-caa-ds-1"]
+    assert lines == [], "without an image no new pod can start: nothing is awaited"
+    result = call("peerpods_cm", release=RELEASE, data={"TAGS": "a=2"}, image_id=IMAGE)
+    assert result["restarted"] == ["osc-caa-ds-2"]
     assert lines == ["osc-caa-ds: 1 pods restarted for the new configuration"]
+
+
+def test_the_adaptor_of_a_failed_image_job_is_not_awaited(api: FakeApi, call: Any) -> None:
+    """It crash-loops without AZURE_IMAGE_ID until step 8 has an image; a mended key of step 5 must not wait for that."""
+    call("peerpods_cm", release=RELEASE)
+    adaptor(api)
+    api.put({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "osc-caa-ds", "namespace": OSC},
+             "status": {"desiredNumberScheduled": 1, "numberReady": 0}})
+    assert call("peerpods_cm", release=RELEASE, data={"TAGS": "a=1"}, wait_timeout=1)["restarted"] == ["osc-caa-ds-1"]
+
+
+def test_an_image_id_is_given_in_its_own_place(api: FakeApi, call: Any) -> None:
+    with pytest.raises(CocoError, match=r"AZURE_IMAGE_ID is given among the other keys.*coco_peerpods_image_id"):
+        call("peerpods_cm", release=RELEASE, data={"AZURE_IMAGE_ID": IMAGE})
+    assert call("peerpods_cm", release=RELEASE, data={"AZURE_IMAGE_ID": ""})["data"]["AZURE_IMAGE_ID"] == ""
 
 
 def test_a_new_image_key_alone_restarts_nothing(api: FakeApi, call: Any) -> None:
