@@ -16,7 +16,11 @@ ROOTS = "/api/v1/namespaces/kube-system/secrets"
 ROOT = f"{ROOTS}/azure-credentials"
 SECRETS = f"/api/v1/namespaces/{OSC}/secrets"
 REQUESTS = "/apis/cloudcredential.openshift.io/v1/credentialsrequests"
-KEYS = ("client_id", "client_secret", "tenant_id", "subscription_id", "region", "resourcegroup", "resource_prefix")
+INSTALLED = {
+    "client_id": "5c0f7a1e-93b4-4d2a-8e61-7b2f90d4c3a8", "client_secret": "not-a-real-secret-of-the-cluster",
+    "tenant_id": "9d1e4b7c-55aa-4c1e-8f0b-7a6e3c2d1f00", "subscription_id": "6f3a1c52-0b7d-4f0e-9a55-2d4c8e1b7a10", "region": "eastus",
+    "resourcegroup": "lab-x7k2p-rg", "resource_prefix": "lab-x7k2p",
+}
 
 
 def mode(lab: Lab, name: str) -> None:
@@ -29,7 +33,7 @@ def lab(virgin: Lab) -> Iterator[Lab]:
     if virgin.request("GET", ROOT) is None:
         virgin.request("POST", ROOTS, {
             "metadata": {"name": "azure-credentials", "annotations": {"cloudcredential.openshift.io/mode": "passthrough"}},
-            "stringData": {f"azure_{key}": f"of-the-cluster-{key}" for key in KEYS}})
+            "stringData": {f"azure_{key}": value for key, value in INSTALLED.items()}})
     yield virgin
     mode(virgin, "")
 
