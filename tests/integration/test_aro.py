@@ -17,6 +17,7 @@ from tests.integration.test_bad_input import refused
 from tests.integration.test_teardown import CORE, OSC, differences, objects
 from tests.lab.arm_running import Arm
 
+ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 MANAGED, NETWORK = "/resourcegroups/aro-lab-x7k2p/", "/resourcegroups/lab-network-rg/"
 
 
@@ -32,6 +33,9 @@ def aro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def seed(aro: Lab) -> dict[str, Any]:
+    """The cluster and its Azure as installed, once OLM has made the roles of the two OperatorGroups there are."""
+    while sum(item["metadata"]["name"].startswith("olm.og.") for item in aro.request("GET", ROLES)["items"]) < 6:
+        pass
     return {**objects(aro), **Arm(aro.facts["azure"]).resources()}
 
 
