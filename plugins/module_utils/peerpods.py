@@ -62,6 +62,8 @@ PROVIDERS = {provider.name: provider for provider in (
          "GCP_CONFIDENTIAL_TYPE": (r"TDX|SEV|SEV_SNP", "TDX, SEV or SEV_SNP")},
     ),
 )}
+#: The collection's field manager.
+MANAGER = "confidential.containers"
 #: Stands at peer-pods-cm from a write until the adaptor's pods are deleted, so that a run that is killed in between is resumed.
 ADAPTOR_PENDING = "confidential.containers/adaptor-restart-pending"
 #: Written by the operator or its image job, never by us unless given by name.

@@ -14,13 +14,15 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.confidential.containers.plugins.module_utils.peerpods import provider_of
+from ansible_collections.confidential.containers.plugins.module_utils.peerpods import MANAGER, provider_of
 
 Object = dict[str, Any]
 
 JOB = "osc-podvm-image-creation"
 #: At KataConfig: the newest pod of the job when it was triggered again. That pod and older ones are of the past.
 SEEN = "confidential.containers/image-job-seen"
+#: At peer-pods-cm: the id of the image that the job made.
+MADE = "LATEST_IMAGE_ID"
 #: Pods of one job: the first and one more try.
 TRIES = 2
 #: Of a line of the log that is shown, in characters.
@@ -139,6 +141,24 @@ def image_of(config_map: Object | None) -> str:
     """The image id in peer-pods-cm; empty where there is none."""
     data = (config_map or {}).get("data") or {}
     return str(data.get(provider_of(data).image_key) or "")
+
+
+def ours(config_map: Object | None) -> bool:
+    """Did we write the image id of peer-pods-cm last? Then it is one that the inventory gave: the image job writes by itself."""
+    fields = ((config_map or {}).get("metadata") or {}).get("managedFields") or []
+    key = provider_of((config_map or {}).get("data") or {}).image_key
+    mine = [(entry.get("fieldsV1") or {}).get("f:data") or {} for entry in fields if entry.get("manager") == MANAGER]
+    return any(f"f:{key}" in keys for keys in mine)
+
+
+def of_others(config_map: Object | None) -> str:
+    """The image id of peer-pods-cm where the operator's job did not make that image; empty where it did, or there is none.
+
+    Source: the job marks the config map with the id of the image that it made (operators.md 3.5).
+    """
+    image = image_of(config_map)
+    made = (((config_map or {}).get("metadata") or {}).get("annotations") or {}).get(MADE)
+    return image if image and (ours(config_map) or (made and made != image)) else ""
 
 
 def enabled(kataconfig: Object | None) -> bool:

@@ -15,12 +15,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.confidential.containers.plugins.module_utils.kataconfig import KATA_RUNTIMES, pool_blockers
-from ansible_collections.confidential.containers.plugins.module_utils.peerpods import OPERATOR_KEYS
+from ansible_collections.confidential.containers.plugins.module_utils.peerpods import (
+    MANAGER,
+    OPERATOR_KEYS,
+    provider_of,
+)
+from ansible_collections.confidential.containers.plugins.module_utils.podvm_image import of_others
 
 Object = dict[str, Any]
 Finding = dict[str, str]
 
-MANAGER = "confidential.containers"
 #: Managers that only carry out what others asked for; a field of theirs makes nothing anybody's.
 CONTROLLERS = frozenset({
     "manager", "olm", "olm.install", "catalog", "kube-controller-manager", "kube-apiserver", "before-first-apply",
@@ -161,7 +165,7 @@ class Plan:
 
     def stage(self, text: str, objects: list[Object], why: str) -> None:
         if objects:
-            self.stages.append({"title": text, "objects": [reference(obj, why) for obj in objects], "trims": []})
+            self.stages.append({"title": text, "objects": [reference(obj, why) for obj in objects], "trims": [], "spares": []})
 
     def keep(self, objects: list[Object], why: str) -> None:
         self.kept += [reference(obj, why) for obj in objects]
@@ -181,6 +185,8 @@ class Plan:
         self._operator_blockers(going)
         for _api, kind in self.zone.resources:
             self.stage(f"{kind}, while its operator runs", [obj for obj in going if obj["kind"] == kind], "made by this collection")
+        if self.name == "spoke" and going:
+            self._spare_image()
         if staying:
             names = ", ".join(title(reference(obj)) for obj in staying)
             self.keep([obj for obj in self.inside if is_ours(obj) and not goes_along(obj, self.zone)] + self.subscriptions,
@@ -190,6 +196,15 @@ class Plan:
             self._operator(going)
         self._verification()
         return {"stages": self.stages, "kept": self.kept, "blockers": self.blockers}
+
+    def _spare_image(self) -> None:
+        """An image that the operator's job did not make: the operator would delete it with KataConfig, so its id is taken away then."""
+        for config_map in self.of("ConfigMap"):
+            if config_map["metadata"]["name"] == "peer-pods-cm" and (image := of_others(config_map)):
+                key = provider_of(config_map["data"]).image_key
+                self.stages[-1]["spares"].append({**reference(config_map, "the image in it was not made here"), "keys": [key]})
+                self.kept.append({"apiVersion": "", "kind": "Image", "name": image, "namespace": None,
+                                  "why": "the operator did not make it"})
 
     # Pods and blockers
 
@@ -271,7 +286,7 @@ class Plan:
             keys = sorted(set(obj["data"]) - set(others))
             self.keep([obj], f"others wrote {', '.join(others)}")
             if keys:
-                self.stages.append({"title": f"Our keys of {title(reference(obj))}", "objects": [],
+                self.stages.append({"title": f"Our keys of {title(reference(obj))}", "objects": [], "spares": [],
                                     "trims": [{**reference(obj, "others use the rest"), "keys": keys}]})
 
     def _operator(self, going: list[Object]) -> None:
@@ -349,7 +364,8 @@ def plan(zone: str, facts: dict[str, Any], wanted: dict[str, Any]) -> dict[str, 
     ``makers`` (ReplicaSets, Deployments and so on of all namespaces) and ``pools``.
     wanted: ``namespace`` of the operator, ``verify_namespace``, ``allow_pods``, ``crds``.
 
-    Returns ``{"stages": [{"title", "objects": [reference], "trims": [reference with "keys"]}], "kept": [reference], "blockers":
-    [finding]}``; each reference says ``why``. A stage begins when the one before is gone.
+    Returns ``{"stages": [{"title", "objects": [reference], "trims", "spares": [reference with "keys"]}], "kept": [reference],
+    "blockers": [finding]}``; each reference says ``why``. A stage begins when the one before is gone; ``trims``: keys that go after its
+    objects, ``spares``: keys that are emptied once their deletion has begun.
     """
     return Plan(zone, facts, wanted).make()

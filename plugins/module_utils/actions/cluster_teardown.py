@@ -111,6 +111,8 @@ def _carry_out(cluster: Cluster, stage: dict[str, Any], seconds: int, context: C
     results, diffs = delete_all(cluster, references, context)
     leaving = [{**obj, "metadata": {**obj["metadata"], "uid": result["uid"]}}
                for obj, result in zip(references, results, strict=True) if result["action"] != "absent"]
+    for item in stage["spares"]:  # once the deletion has begun: before it, the operator would build an image for an empty id
+        cluster.patch(_reference(item), {"data": dict.fromkeys(item["keys"], "")})
     if leaving:
         wait_gone(cluster, leaving, seconds, context)
     for item in stage["trims"]:

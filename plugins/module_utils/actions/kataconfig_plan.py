@@ -10,10 +10,8 @@ from typing import Any
 from ansible_collections.confidential.containers.plugins.module_utils import kataconfig, podvm_image, releases
 from ansible_collections.confidential.containers.plugins.module_utils.arguments import cluster_options
 from ansible_collections.confidential.containers.plugins.module_utils.cluster import (
-    FIELD_MANAGER,
     ApiFailure,
     Cluster,
-    Object,
     UnknownKind,
     Unreachable,
     explain,
@@ -91,19 +89,12 @@ def gather(cluster: Cluster, params: dict[str, Any]) -> dict[str, Any]:
     image = cluster.get("v1", "ConfigMap", provider.image_config_map, params["namespace"])
     facts: dict[str, Any] = {
         "kataconfig": found, "peerpods_cm": settings, "podvm_image_cm": (image or {}).get("data") or {},
-        "image": settings.get(provider.image_key, ""), "ours": _ours(peerpods, provider.image_key), "image_job": None,
+        "image": settings.get(provider.image_key, ""), "ours": podvm_image.ours(peerpods), "image_job": None,
         "adaptor_pending": ADAPTOR_PENDING in ((peerpods or {}).get("metadata", {}).get("annotations") or {})}
     if peerpods and not facts["image"] and podvm_image.due(found):
         job, pods = job_and_pods(cluster)
         facts.update(image_job=podvm_image.of_now(pods, found), idle=job is None and podvm_image.settled(found))
     return facts
-
-
-def _ours(config_map: Object | None, key: str) -> bool:
-    """Did we write this key last? Then its value is one that the inventory gave: the image job writes by itself."""
-    fields = ((config_map or {}).get("metadata") or {}).get("managedFields") or []
-    mine = [(entry.get("fieldsV1") or {}).get("f:data") or {} for entry in fields if entry.get("manager") == FIELD_MANAGER]
-    return any(f"f:{key}" in keys for keys in mine)
 
 
 def delete_without_image(cluster: Cluster, namespace: str, facts: dict[str, Any]) -> None:

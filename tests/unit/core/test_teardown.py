@@ -278,3 +278,22 @@ def test_kata_pods() -> None:
     refused = plan("spoke", {**facts, "pods": [pod("b", "ReplicaSet-theirs"), pod("c", "Workflow-w")]}, allow_pods=True)
     assert codes(refused) == ["kata-workloads"]
     assert "default/b (Deployment default/theirs), default/c (Workflow default/w)" in refused["blockers"][0]["message"]
+
+
+JOB = {"manager": "kubectl-patch", "operation": "Update", "fieldsV1": {"f:data": {"f:AZURE_IMAGE_ID": {}}}}
+MINE = {**JOB, "manager": "confidential.containers"}
+
+
+@pytest.mark.parametrize(("made", "by", "spared"), [
+    ("/image", [OURS, JOB], False), ("/image", [OURS, MINE], True), ("/another", [OURS, JOB], True), ("", [OURS, MINE], True),
+    ("", [OURS, JOB], False)])
+def test_an_image_that_the_operator_did_not_make_is_spared(made: str, by: list[Object], spared: bool) -> None:
+    """The operator deletes the image whose id it finds when KataConfig goes (operators.md 3.5)."""
+    facts = spoke()
+    facts["inside"] = [one for one in facts["inside"] if one["metadata"]["name"] != "peer-pods-cm"]
+    facts["inside"].append(obj("ConfigMap", "peer-pods-cm", by=by, data={"CLOUD_PROVIDER": "azure", "AZURE_IMAGE_ID": "/image"},
+                               metadata={"annotations": {"LATEST_IMAGE_ID": made} if made else {}}))
+    result = plan("spoke", facts)
+    [stage] = [stage for stage in result["stages"] if stage["title"].startswith("KataConfig")]
+    assert [(item["name"], item["keys"]) for item in stage["spares"]] == ([("peer-pods-cm", ["AZURE_IMAGE_ID"])] if spared else [])
+    assert ("Image /image" in kept(result)) is spared

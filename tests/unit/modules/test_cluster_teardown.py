@@ -111,3 +111,12 @@ def test_what_is_on_its_way_is_awaited(api: FakeApi, call: Any) -> None:
     with pytest.raises(CocoError, match=rf"KataConfig example still there after 1 s · KataConfig example: held by {FINALIZER}"):
         call("cluster_teardown", confirm=["one"], **{**SPOKE, "wait_timeout": 1})
     assert not api.writes()
+
+
+def test_an_image_of_the_inventory_is_spared(api: FakeApi, call: Any, lines: Any) -> None:
+    """Its id is taken away after the deletion of KataConfig has begun, and before it is awaited."""
+    put(api, "ConfigMap", "peer-pods-cm", data={"AZURE_REGION": "eastus", "AZURE_IMAGE_ID": "/mine"})
+    call("cluster_teardown", confirm=["one"], **SPOKE)
+    done = [f"{request.method} {request.path.rpartition('/')[2]}" for request in api.writes()]
+    assert done.index("DELETE example") < done.index("PATCH peer-pods-cm") < done.index("DELETE peer-pods-cm")
+    assert any("stays: Image /mine: the operator did not make it" in line for line in lines)
