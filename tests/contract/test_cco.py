@@ -1,6 +1,6 @@
 """lab-cco beside the Cloud Credential Operator on Azure, and lab-osc's controller of the credentials (operators.md 7).
 
-The root Secret is the installation's: what is there is put back in the end. Requests and their Secrets are of this file.
+The root Secret is the installation's; a snapshot is put back in the end.
 """
 
 from __future__ import annotations
@@ -55,16 +55,12 @@ def write_root(lab: Lab, mode: str | None = "passthrough", **changed: str) -> No
 
 @pytest.fixture(scope="module")
 def lab(cluster: Lab) -> Iterator[Lab]:
-    """A cluster with a root Secret; the installation's own is put back."""
-    before = cluster.request("GET", f"{ROOT}/azure-credentials")
+    """A cluster with a root Secret of this file's; the suites after it find the cluster as it was."""
+    cluster.lab("snapshot", "before-cco")
     namespace(cluster, HERE)
     write_root(cluster)
     yield cluster
-    cluster.request("PATCH", MODE, {"spec": {"credentialsMode": ""}})
-    cluster.request("DELETE", f"{ROOT}/azure-credentials")
-    if before is not None:
-        meta = {key: before["metadata"].get(key) for key in ("name", "labels", "annotations")}
-        cluster.request("POST", ROOT, {"metadata": meta, "type": before["type"], "data": before["data"]})
+    cluster.lab("restore", "before-cco")
 
 
 @pytest.fixture

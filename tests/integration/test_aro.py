@@ -50,6 +50,16 @@ def test_a_principal_that_the_managed_group_locks_out(seed: dict[str, Any], aro:
     assert {one["method"] for one in arm.audit()[begun:]} == {"GET"}
 
 
+def test_preflight_within_its_calls(seed: dict[str, Any], aro: Lab) -> None:
+    """ARO is told from the cluster; at most twelve requests to Azure, the look at what would be created among them."""
+    arm = Arm(aro.facts["azure"])
+    begun = len(arm.audit())
+    run = aro.playbook("preflight")
+    assert run.code == 0, run.output
+    assert "which passes the cluster's own principal through" in run.output
+    assert 0 < len(arm.audit()) - begun <= 12, [one["path"] for one in arm.audit()[begun:]]
+
+
 def test_site_with_the_clusters_own_principal(seed: dict[str, Any], aro: Lab) -> None:
     """No credential and no id is given: pod VMs and image in the managed group, the NAT gateway in the customer's."""
     run = aro.playbook("site")
