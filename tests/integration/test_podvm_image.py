@@ -30,7 +30,12 @@ def lines(run: Run) -> list[str]:
 
 
 def test_a_job_that_fails_ends_the_run_with_its_own_words(deployed: Lab) -> None:
-    """The operator goes on and looks installed in between (operators.md 3.4)."""
+    """The operator goes on and looks installed in between (operators.md 3.4).
+
+    The credentials are wrong before the id is cleared: an operator that has just been started might begin a job at once.
+    """
+    wrong = deployed.playbook("site", "--tags", "step05", variables={"coco_cloud_credentials": CREDENTIALS})
+    assert wrong.code == 0, wrong.output
     set_image(deployed, "")
     run = deployed.playbook("site", *STEPS, variables={"coco_cloud_credentials": CREDENTIALS})
     assert run.code != 0, run.output
