@@ -25,7 +25,7 @@ KUBERNETES = "v1.36.4"
 LDFLAGS = (f"-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES} -X k8s.io/component-base/version.gitMajor=1 "
            "-X k8s.io/component-base/version.gitMinor=36 -X k8s.io/component-base/version.gitTreeState=clean")
 CRDS = "crds.json"
-#: Definitions that no pinned module carries, written by hand.
+#: Definitions that no pinned module carries, written by hand; those of one platform in a folder of its name.
 OWN_CRDS = Path(__file__).with_name("crds")
 
 # OpenShift's CRDs that a seeded object or an operator needs (file names without the profile suffix).
@@ -114,9 +114,10 @@ def programs() -> dict[str, Path]:
     return found
 
 
-def crds(found: dict[str, Path]) -> list[dict[str, object]]:
+def crds(found: dict[str, Path], platform: str) -> list[dict[str, object]]:
     """Every CRD of a fresh cluster: those of the modules and the lab's own."""
-    own = [yaml.load(file.read_text(), Loader=yaml.CSafeLoader) for file in sorted(OWN_CRDS.glob("*.yaml"))]
+    files = sorted([*OWN_CRDS.glob("*.yaml"), *(OWN_CRDS / platform).glob("*.yaml")])
+    own = [yaml.load(file.read_text(), Loader=yaml.CSafeLoader) for file in files]
     return [*json.loads(found[CRDS].read_text()), *own]
 
 

@@ -166,7 +166,11 @@ class Adaptor:
                 instance = await arm.put(self.machine_id(name), COMPUTE, self.machine(name, size, image_id, wants_confidential, initdata))
         except (AzureError, OSError) as error:
             raise CreateError(f"creating an instance : Creating instance ({name}): beginning VM creation or update: {error}") from error
-        image = self.image(image_id)
+        try:
+            image = self.image(image_id)
+        except CreateError:
+            await self.stop(name)
+            raise
         directory = self.cloud / "vms" / name
         directory.mkdir(parents=True, mode=0o700)
         short = name.rsplit("-", 1)[1]

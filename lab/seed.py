@@ -96,18 +96,6 @@ def nodes(cluster: str, number: int, platform: str = "azure") -> list[Object]:
     return found
 
 
-def crds(platform: str) -> list[Object]:
-    """Definitions that the platform brings beside OpenShift's own."""
-    if platform != "aro":
-        return []
-    group, kind = "aro.openshift.io", {"kind": "Cluster", "listKind": "ClusterList", "plural": "clusters", "singular": "cluster"}
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    return [{"kind": "CustomResourceDefinition", "metadata": {"name": f"clusters.{group}"}, "spec": {
-        "group": group, "names": kind, "scope": "Cluster", "versions": [
-            {"name": "v1alpha1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema},
-             "subresources": {"status": {}}}]}}]
-
-
 def objects(cluster: str, openshift: str, platform: str = "azure") -> list[tuple[Object, Object | None]]:
     """(object, status) in the order of creation, of the OpenShift version named."""
     found: list[tuple[Object, Object | None]] = [
@@ -175,3 +163,18 @@ def objects(cluster: str, openshift: str, platform: str = "azure") -> list[tuple
             "azEnvironment": "AzurePublicCloud", "location": REGION, "infraId": name, "domain": domain,
             "clusterResourceGroupId": f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{conf['resourceGroup']}"}))
     return found
+
+
+def own_objects(cluster: str, number: int, platform: str, login: dict[str, str]) -> list[Object]:
+    """What differs from lab to lab, so that it is no part of the kept seed; ``login``: the cluster's principal at Azure."""
+    conf = cloud_conf(cluster, platform)
+    index = _object("operators.coreos.com/v1alpha1", "CatalogSource", "redhat-operators", "openshift-marketplace", spec={
+        "sourceType": "grpc", "address": f"127.{number}.0.3:50051", "displayName": "Red Hat Operators", "publisher": "Red Hat",
+        "priority": -100})
+    index["metadata"]["annotations"] = {"lab.confidential.containers/stand-in": "lab-catalog"}
+    root = _object("v1", "Secret", "azure-credentials", "kube-system", stringData={
+        "azure_client_id": login["client_id"], "azure_client_secret": login["secret"], "azure_tenant_id": login["tenant"],
+        "azure_subscription_id": SUBSCRIPTION, "azure_region": conf["location"], "azure_resource_prefix": infrastructure(cluster),
+        "azure_resourcegroup": conf["resourceGroup"]})
+    root["metadata"]["annotations"] = {"cloudcredential.openshift.io/mode": "passthrough"}  # for the Cloud Credential Operator
+    return [index, root]

@@ -143,11 +143,12 @@ def up(state: Path, releases: dict[str, str], platform: str = PLATFORMS[0]) -> N
             raise UsageError(f"release {release!r} is unknown to the lab · it knows {', '.join(RELEASES)} · choose one of them")
     with locked(state):
         if is_up(state):
-            running = {name: cluster["release"] for name, cluster in (facts(state) or {})["clusters"].items()}
+            found = facts(state) or {}
+            running = {name: cluster["release"] for name, cluster in found["clusters"].items()}
             if running != releases:
                 raise UsageError(f"the lab runs {_told(running)}, not {_told(releases)} · a running lab keeps its clusters and "
                                  "releases · 'python -m lab down' first, or another LAB_STATE")
-            if facts(state)["azure"]["platform"] != platform:  # type: ignore[index]
+            if found["azure"]["platform"] != platform:
                 raise UsageError(f"the lab does not run on {platform} · a running lab keeps its platform · 'python -m lab down' first, "
                                  "or another LAB_STATE")
             print(f"lab: already up ({state})", flush=True)
@@ -160,7 +161,7 @@ def up(state: Path, releases: dict[str, str], platform: str = PLATFORMS[0]) -> N
         prepare(state, clusters, releases, platform)
         azure = start_azure(state, clusters, platform)
         progress(f"Azure Resource Manager answers at {azure['endpoint']}")
-        digest = seed_digest(programs)
+        digest = seed_digest(programs, platform)
 
         def start(cluster: Cluster) -> None:
             openshift = RELEASES[releases[cluster.name]].openshift
@@ -255,7 +256,7 @@ def start_all(state: Path, clusters: list[Cluster], cluster: Cluster, programs: 
     cluster.wait_ready(processes)
     if seed_into is not None:
         progress("API server ready; seeding a fresh installation (kept for later starts)")
-        asyncio.run(seed_cluster(cluster, build.crds(programs), azure["platform"]))
+        asyncio.run(seed_cluster(cluster, build.crds(programs, azure["platform"]), azure["platform"]))
         processes.stop("kube-apiserver", number=signal.SIGKILL)
         processes.stop("etcd")
         shutil.rmtree(seed_into, ignore_errors=True)
@@ -267,8 +268,7 @@ def start_all(state: Path, clusters: list[Cluster], cluster: Cluster, programs: 
     progress("API server ready")
     cluster.start_controller_manager(processes, programs)
     start_stand_ins(state, clusters, cluster, processes)
-    asyncio.run(point_catalog(cluster))
-    asyncio.run(give_credentials(cluster, azure))
+    asyncio.run(apply_own(cluster, azure))
     wait_held(cluster)
     cluster.start_olm(processes, programs)
     asyncio.run(wait_settled(cluster, processes, progress))
@@ -296,7 +296,6 @@ async def seed_cluster(cluster: Cluster, crds: list[dict[str, Any]], platform: s
             async with gate:
                 await kube.ensure(obj)
 
-        crds = [*crds, *seed.crds(platform)]
         await asyncio.gather(*(create({**crd, "apiVersion": "apiextensions.k8s.io/v1"}) for crd in crds))
         release = RELEASES[(cluster.directory / "release").read_text()]
         for obj, status in seed.objects(cluster.name, release.openshift, platform):
@@ -332,35 +331,13 @@ def wait_held(cluster: Cluster, seconds: float = 10) -> None:
             time.sleep(0.05)
 
 
-async def point_catalog(cluster: Cluster) -> None:
-    """The operator index at this lab's address."""
+async def apply_own(cluster: Cluster, azure: dict[str, Any]) -> None:
+    """What of an installation is this lab's own: where its operator index is, its login to Azure."""
+    login = json.loads(Path(azure["clients"]).read_text())["cluster"]
     kube = Kube.from_kubeconfig(cluster.kubeconfig(ADMIN), agent="lab-seed")
     try:
-        await kube.apply({
-            "apiVersion": "operators.coreos.com/v1alpha1", "kind": "CatalogSource",
-            "metadata": {"name": "redhat-operators", "namespace": "openshift-marketplace",
-                         "annotations": {"lab.confidential.containers/stand-in": "lab-catalog"}},
-            "spec": {"sourceType": "grpc", "address": f"127.{cluster.number}.0.3:50051", "displayName": "Red Hat Operators",
-                     "publisher": "Red Hat", "priority": -100},
-        }, "lab-seed", force=True)
-    finally:
-        await kube.close()
-
-
-async def give_credentials(cluster: Cluster, azure: dict[str, Any]) -> None:
-    """The cluster's own login to Azure, as the installer leaves it for the Cloud Credential Operator."""
-    own, conf = json.loads(Path(azure["clients"]).read_text())["cluster"], seed.cloud_conf(cluster.name, azure["platform"])
-    kube = Kube.from_kubeconfig(cluster.kubeconfig(ADMIN), agent="lab-seed")
-    try:
-        await kube.apply({
-            "apiVersion": "v1", "kind": "Secret",
-            "metadata": {"name": "azure-credentials", "namespace": "kube-system",
-                         "annotations": {"cloudcredential.openshift.io/mode": "passthrough"}},
-            "stringData": {
-                "azure_client_id": own["client_id"], "azure_client_secret": own["secret"], "azure_tenant_id": own["tenant"],
-                "azure_subscription_id": azure["subscription"], "azure_region": conf["location"],
-                "azure_resource_prefix": seed.infrastructure(cluster.name), "azure_resourcegroup": conf["resourceGroup"]},
-        }, "lab-seed", force=True)
+        for obj in seed.own_objects(cluster.name, cluster.number, azure["platform"], login):
+            await kube.apply(obj, "lab-seed", force=True)
     finally:
         await kube.close()
 
@@ -411,8 +388,8 @@ def write_facts(state: Path, clusters: list[Cluster], releases: dict[str, str], 
     partial.rename(state / "lab.json")
 
 
-def seed_digest(programs: dict[str, Path]) -> str:
-    whole = hashlib.sha256(json.dumps(build.crds(programs)).encode())
+def seed_digest(programs: dict[str, Path], platform: str) -> str:
+    whole = hashlib.sha256(json.dumps(build.crds(programs, platform)).encode())
     whole.update(Path(seed.__file__).read_bytes())
     return whole.hexdigest()[:16]
 

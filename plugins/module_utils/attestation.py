@@ -17,15 +17,16 @@ from ansible_collections.confidential.containers.plugins.module_utils.errors imp
 
 Check = dict[str, Any]
 
+NO_IMAGE, OPEN_IMAGE = r"GalleryImageNotFound|ImageId is empty", r"gallery image does not support security type"
 #: Text in the events of a pod, the likely cause, what to do: what keeps a pod's virtual machine from starting.
 POD_VM: tuple[tuple[str, str, str], ...] = (
     (r"no runtime for \"kata-remote\" is configured|failed to find runtime handler",
      "the node does not know the runtime yet", "Wait for the machine config pool kata-oc, or run step 8."),
     (r"Insufficient kata\.peerpods\.io/vm", "no node offers a pod VM", "Check the pods of osc-caa-ds and PEERPODS_LIMIT_PER_NODE."),
-    (r"GalleryImageNotFound|ImageId is empty", "the pod VM image does not exist",
+    (NO_IMAGE, "the pod VM image does not exist",
      "Correct the id: of the pod (annotation io.katacontainers.config.hypervisor.image, *_podvm_image_id), of the inventory "
      "(coco_peerpods_image_id); or clear AZURE_IMAGE_ID in peer-pods-cm and run steps 7 and 8, which have a new one built."),
-    (r"gallery image does not support security type",
+    (OPEN_IMAGE,
      "the pod VM image is not confidential", "Clear AZURE_IMAGE_ID in peer-pods-cm and run steps 7 and 8, which have a confidential one "
      "built; or give an image whose definition has SecurityType ConfidentialVM."),
     (r"QuotaExceeded|OperationNotAllowed|SkuNotAvailable", "the cloud refuses the size (quota or region)",
@@ -75,7 +76,7 @@ def diagnose(text: str, symptoms: tuple[tuple[str, str, str], ...] = SYMPTOMS) -
 
 def hopeless(text: str) -> bool:
     """Do a pod's events say that waiting will not start its virtual machine?"""
-    return bool(re.search(r"GalleryImageNotFound|ImageId is empty|gallery image does not support security type", text))
+    return bool(re.search(f"{NO_IMAGE}|{OPEN_IMAGE}", text))
 
 
 def verdict_trustee(checks: list[Check]) -> str:

@@ -44,7 +44,7 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "federated_token_file": ("AZURE_FEDERATED_TOKEN_FILE",), "certificate_password": ("AZURE_CLIENT_CERTIFICATE_PASSWORD",),
 }
 #: What else a login needs, by its kind.
-TODO = {
+ADVICE = {
     "msi": "The machine that runs the task must have that managed identity (client_id names one of several) and reach Azure's metadata "
            "service (169.254.169.254).",
     "cli": "Install az and log in with it (az login) as the user that runs the task, or give a service principal: AZURE_CLIENT_ID, "
@@ -138,7 +138,7 @@ def login(params: dict[str, Any]) -> Login:
         raise CocoError(WHAT, " ".join(str(error).split()), "Correct tenant (AZURE_TENANT) and adfs_authority_url (AZURE_AUTHORITY_HOST)."
                         ) from error
     kind = {identity.ManagedIdentityCredential: "msi", AzLogin: "cli"}.get(type(credential), "")
-    return Login(credential, used, given["tenant"], given["subscription_id"], cloud, verify, TODO.get(kind, ""))
+    return Login(credential, used, given["tenant"], given["subscription_id"], cloud, verify, ADVICE.get(kind, ""))
 
 
 def _credential(source: str, given: dict[str, str], environment: set[str], shared: dict[str, Any]) -> tuple[Any, str]:

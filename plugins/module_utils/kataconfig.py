@@ -21,14 +21,15 @@ KATA_RUNTIMES = ("kata", "kata-remote", "kata-cc")
 
 
 def plan(facts: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """What to do: ``{"needed": none|create|retrigger|recreate, "reasons": [text], "blockers": [finding], "name"}``.
+    """What to do: ``{"needed": none|create|retrigger|recreate, "reasons": [text], "blockers": [finding], "name", "spare_image"}``.
 
+    ``spare_image``: the operator did not make the image in use (or the inventory gives it), and would delete it with KataConfig.
     facts: ``kataconfig`` (object or None), ``peerpods_cm`` and ``podvm_image_cm`` (data), ``ours`` (we wrote the image id, so the
-    inventory gave it), ``image_job`` (its pods of now; None where nothing is to look for), ``idle`` (neither a job nor a pass of the
-    operator that could begin one), ``pools``, ``nodes``,
+    inventory gave it), ``of_others`` (the image id where the operator's job did not make it), ``image_job`` (its pods of now; None
+    where nothing is to look for), ``idle`` (neither a job nor a pass of the operator that could begin one), ``pools``, ``nodes``,
     ``pods`` (only looked at when something is to be done).
     wanted: ``name``, ``image_id`` (given in the inventory, or empty), ``selector`` (labels), ``recreate``
-    (auto|always|never), ``allow_pods``.
+    (auto|always), ``allow_pods``.
     """
     existing = facts.get("kataconfig")
     settings = facts.get("peerpods_cm") or {}
@@ -62,6 +63,7 @@ def plan(facts: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
         reasons.append((f"the last {podvm_image.JOB} failed ({last})" if last else "there is no pod VM image, and no job that "
                         "builds one") + ": the operator is made to look again (no reboot)")
     result: dict[str, Any] = {"needed": needed, "reasons": reasons, "blockers": [],
+                              "spare_image": needed == "recreate" and bool(image) and image in (given, facts.get("of_others")),
                               "name": existing["metadata"]["name"] if existing else wanted.get("name", "example-kataconfig")}
     if needed in ("create", "recreate"):
         result["blockers"] += pool_blockers(facts.get("pools") or [])

@@ -42,10 +42,10 @@ options:
     default: {}
   recreate:
     description:
-      - V(always) re-creates KataConfig, which reboots its nodes twice. V(auto) and V(never) retrigger where that is needed, and leave
-        a re-creation to you.
+      - V(always) re-creates KataConfig, which reboots its nodes twice. V(auto) retriggers where that is needed, and leaves a
+        re-creation to you.
     type: str
-    choices: [auto, always, never]
+    choices: [auto, always]
     default: auto
   allow_pods:
     description:
@@ -57,8 +57,9 @@ options:
       - Fail where something speaks against acting, remove verification pods that a killed run left behind, and carry out a
         retrigger (clear the image id and let the operator build a confidential image, without a reboot). That is done where the
         image is not confidential, where the inventory no longer gives the id that it gave, where the last image job failed, and
-        where there is neither an image nor a job. Where KataConfig must be made anew and O(image_id) is in use, it is deleted, and the
-        id taken out of C(peer-pods-cm), because the operator deletes the image that it finds there.
+        where there is neither an image nor a job. Where KataConfig must be made anew and an image is in use that
+        the operator did not make, it is deleted, and the id taken out of C(peer-pods-cm), because the operator deletes the image that it
+        finds there.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -103,6 +104,10 @@ blockers:
   returned: success
   type: list
   elements: dict
+spare_image:
+  description: Whether the image in use must be kept from the operator, which would delete it with KataConfig.
+  returned: success
+  type: bool
 restart_adaptor:
   description: Whether cloud-api-adaptor must be restarted when the new image is there, because its environment is that of before.
   returned: success

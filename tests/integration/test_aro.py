@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.contract.cluster import until
 from tests.integration.lab import Lab
 from tests.integration.test_bad_input import refused
 from tests.integration.test_teardown import CORE, OSC, differences, objects
@@ -34,8 +35,7 @@ def aro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def seed(aro: Lab) -> dict[str, Any]:
     """The cluster and its Azure as installed, once OLM has made the roles of the two OperatorGroups there are."""
-    while sum(item["metadata"]["name"].startswith("olm.og.") for item in aro.request("GET", ROLES)["items"]) < 6:
-        pass
+    until(lambda: sum(item["metadata"]["name"].startswith("olm.og.") for item in aro.request("GET", ROLES)["items"]) >= 6)
     return {**objects(aro), **Arm(aro.facts["azure"]).resources()}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.contract.cluster import until
 from tests.integration.lab import Lab
 from tests.integration.test_bad_input import refused
 from tests.integration.test_teardown import start
@@ -105,8 +106,7 @@ def test_an_orphan_is_found_and_deleted(deployed: Lab) -> None:
     for name in ("gone", "alive"):
         start(deployed, name)
     pods = "/api/v1/namespaces/default/pods"
-    while any(deployed.request("GET", f"{pods}/{name}")["status"]["phase"] != "Running" for name in ("gone", "alive")):
-        pass
+    until(lambda: all(deployed.request("GET", f"{pods}/{name}")["status"]["phase"] == "Running" for name in ("gone", "alive")))
     gone, alive = sorted(of(arm, MACHINE), key=lambda name: "alive" in name)
     assert [name.rpartition("-")[0] for name in (gone, alive)] == ["podvm-gone", "podvm-alive"]
     enough = threading.Event()
@@ -114,16 +114,14 @@ def test_an_orphan_is_found_and_deleted(deployed: Lab) -> None:
     killing.start()
     try:
         deployed.request("DELETE", f"{pods}/gone")
-        while deployed.request("GET", f"{pods}/gone"):
-            pass
+        until(lambda: deployed.request("GET", f"{pods}/gone") is None)
     finally:
         enough.set()
         killing.join()
     assert gone in of(arm, MACHINE), "the machine stays behind"
     peer_pods = "/apis/confidentialcontainers.org/v1alpha1/namespaces/default/peerpods"
-    while any(one["metadata"]["name"].startswith("gone-") and not one["metadata"].get("deletionTimestamp")
-              for one in deployed.request("GET", peer_pods)["items"]):
-        pass  # the garbage collector comes later
+    until(lambda: all(one["metadata"].get("deletionTimestamp") for one in deployed.request("GET", peer_pods)["items"]
+                      if one["metadata"]["name"].startswith("gone-")))  # the garbage collector comes later
     minutes = {"azure_orphans_minutes": 0}
     begun = len(arm.audit())
     told = deployed.playbook("azure_orphans", variables=minutes)

@@ -146,7 +146,8 @@ def _image(azure: Azure, image_id: str, region: str, confidential: bool) -> list
     """A given image: two requests, of which the second asks what virtual machines it is for."""
     if not image_id:
         return []
-    definition, version = azure_image.definition_of(image_id), GALLERY_API if azure_image.definition_of(image_id) else IMAGE_API
+    definition = azure_image.definition_of(image_id)
+    version = GALLERY_API if definition else IMAGE_API
     documents = []
     for path in (image_id, definition) if definition and confidential else (image_id,):
         try:

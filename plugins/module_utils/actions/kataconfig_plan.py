@@ -35,7 +35,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "default": "example-kataconfig"},
     "image_id": {"type": "str", "default": ""},
     "selector": {"type": "dict", "default": {}},
-    "recreate": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
+    "recreate": {"type": "str", "choices": ["auto", "always"], "default": "auto"},
     "allow_pods": {"type": "bool", "default": False},
     "act": {"type": "bool", "default": False},
     **cluster_options(),
@@ -69,7 +69,7 @@ def run(params: dict[str, Any], context: Context) -> dict[str, Any]:
             if not context.check_mode:
                 retrigger(cluster, params["namespace"], facts, restart)
             result.update(changed=True, restart_adaptor=restart or result["restart_adaptor"])
-        if params["act"] and decided["needed"] == "recreate" and params["image_id"] and facts["image"] == params["image_id"]:
+        if params["act"] and decided["spare_image"]:
             if not context.check_mode:
                 delete_without_image(cluster, params["namespace"], facts)
             result["changed"] = True
@@ -89,7 +89,8 @@ def gather(cluster: Cluster, params: dict[str, Any]) -> dict[str, Any]:
     image = cluster.get("v1", "ConfigMap", provider.image_config_map, params["namespace"])
     facts: dict[str, Any] = {
         "kataconfig": found, "peerpods_cm": settings, "podvm_image_cm": (image or {}).get("data") or {},
-        "image": settings.get(provider.image_key, ""), "ours": podvm_image.ours(peerpods), "image_job": None,
+        "image": settings.get(provider.image_key, ""), "ours": podvm_image.ours(peerpods),
+        "of_others": podvm_image.of_others(peerpods), "image_job": None,
         "adaptor_pending": ADAPTOR_PENDING in ((peerpods or {}).get("metadata", {}).get("annotations") or {})}
     if peerpods and not facts["image"] and podvm_image.due(found):
         job, pods = job_and_pods(cluster)

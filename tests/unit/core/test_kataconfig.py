@@ -52,9 +52,7 @@ def codes(decided: dict[str, Any]) -> list[str]:
     ({"existing": EXISTING, "image": IMAGE, "confidential": "no"}, "retrigger", "mine"),
     ({"existing": EXISTING, "image": IMAGE, "image_id": IMAGE}, "none", "mine"),  # given in the inventory
     ({"existing": EXISTING, "image": IMAGE, "image_id": "another"}, "retrigger", "mine"),
-    ({"existing": EXISTING, "image": IMAGE, "recreate": "never"}, "retrigger", "mine"),
     ({"existing": EXISTING, "image": IMAGE, "confidential": "yes", "recreate": "always"}, "recreate", "mine"),
-    ({"existing": EXISTING, "recreate": "never"}, "none", "mine"),
     ({"recreate": "always"}, "create", "example-kataconfig"),  # nothing to delete
     ({"existing": {"metadata": {"name": "mine", "deletionTimestamp": "t"}}, "recreate": "always"}, "create", "mine"),
 ])
@@ -62,6 +60,16 @@ def test_decision(given: dict[str, Any], needed: str, name: str) -> None:
     decided = plan(**given)
     assert (decided["needed"], decided["name"]) == (needed, name)
     assert bool(decided["reasons"]) is (needed != "none")
+
+
+@pytest.mark.parametrize(("given", "others", "recreate", "spared"), [
+    (IMAGE, "", "always", True), ("", IMAGE, "always", True), ("", "", "always", False), ("another", "", "always", False),
+    (IMAGE, IMAGE, "auto", False)])
+def test_an_image_that_the_operator_would_delete(given: str, others: str, recreate: str, spared: bool) -> None:
+    facts = {"kataconfig": EXISTING, "peerpods_cm": {"AZURE_IMAGE_ID": IMAGE}, "of_others": others}
+    assert kataconfig.plan(facts, {"image_id": given, "recreate": recreate})["spare_image"] is spared
+    empty = {**facts, "peerpods_cm": {}, "of_others": ""}
+    assert kataconfig.plan(empty, {"image_id": "", "recreate": "always"})["spare_image"] is False
 
 
 def test_reasons_speak_of_reboots() -> None:

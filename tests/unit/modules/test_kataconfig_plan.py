@@ -55,7 +55,8 @@ def test_nothing_to_do(api: FakeApi, call: Any, image: str, confidential: str, o
     existing(api, image, confidential)
     for act in (False, True):
         result = call("kataconfig_plan", release=RELEASE, act=act, **options)
-        assert result == {"changed": False, "needed": "none", "reasons": [], "blockers": [], "name": "mine", "restart_adaptor": False}
+        assert result == {"changed": False, "needed": "none", "reasons": [], "blockers": [], "name": "mine", "restart_adaptor": False,
+                          "spare_image": False}
     assert asked(api) == set(), "pods and pools are looked at only if something is to be done"
     assert not [r for r in api.requests if r.path.endswith("/pods")]
     assert not api.writes()
