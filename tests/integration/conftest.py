@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,3 +43,10 @@ def deployed(running_lab: Lab) -> Lab:
         assert run.code == 0, run.output
         running_lab.lab("snapshot", "deployed")
     return running_lab
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The failed tasks of failed tests once more, at the end, where a shortened log still has them."""
+    for report in (*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")):
+        for line in re.findall(r"^[E> ]*((?:fatal|failed): .*)$", report.longreprtext, re.MULTILINE):
+            terminalreporter.write_line(f"{report.nodeid}: {line[:1000]}")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
 import os
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
-from ansible_collections.confidential.containers.plugins.module_utils import cluster_login
+from ansible_collections.confidential.containers.plugins.module_utils import cluster_login, keys
 from ansible_collections.confidential.containers.plugins.module_utils.cluster import (
     ApiFailure,
     Cluster,
@@ -182,6 +186,31 @@ def test_an_unknown_authority_is_refused(secured: tuple[FakeApi, Authority], tmp
         assert f"the certificate of {api.url} is not trusted" in said
         assert "Set ca_cert" in said
     assert not api.requests
+
+
+def test_an_intermediate_authority_is_believed_alone(tmp_path: Path) -> None:
+    """As kubectl does: what the kubeconfig names is trusted, whoever signed it."""
+    root, intermediate = Authority(tmp_path, "root"), Authority(tmp_path, "intermediate")
+    certified = keys.cross_certificate(root._key, root.pem, intermediate.pem, datetime.datetime.now(datetime.timezone.utc))
+    (tmp_path / "certified.pem").write_text(certified)
+    with FakeApi(intermediate.server()) as api:
+        assert version({"kubeconfig": api.kubeconfig(str(tmp_path / "certified.pem"))})
+
+
+def test_threads_share_a_context_that_no_connection_changes(tmp_path: Path) -> None:
+    """urllib3 sets the list of protocols at each connection; done to a context in use by another thread, it garbles that handshake."""
+    authority = Authority(tmp_path)
+    server = authority.server()
+    server.set_alpn_protocols(["changed", "http/1.1"])
+    context = cluster_login._tls(SimpleNamespace(ssl_ca_cert=str(authority.ca), verify_ssl=True, cert_file=None))
+    context.set_alpn_protocols(["changed"])
+    ours, theirs = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(theirs, ours, server_hostname="localhost")
+    accepted = server.wrap_bio(ours, theirs, server_side=True)
+    for side in (client, accepted, client, accepted):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert client.selected_alpn_protocol() == "http/1.1"
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
