@@ -149,6 +149,15 @@ def title(item: Object) -> str:
     return f"{item['kind']} {item['namespace'] + '/' if item['namespace'] else ''}{item['name']}"
 
 
+def components(operator: Object) -> list[str]:
+    """What OLM still counts to an Operator object, as titles. While there is anything, OLM makes a deleted one anew.
+
+    Source: OLM's operator controller (every object that carries the operator's label).
+    """
+    refs = ((operator.get("status") or {}).get("components") or {}).get("refs") or []
+    return sorted(title({"namespace": None, **ref}) for ref in refs)
+
+
 class Plan:
     """Fills stages in order; see :func:`plan`."""
 
@@ -157,6 +166,7 @@ class Plan:
         self.stages: list[dict[str, Any]] = []
         self.kept: list[Object] = []
         self.blockers: list[Finding] = []
+        self.forgotten: list[Object] = []
         self.inside: list[Object] = [obj for obj in facts["inside"] if obj["metadata"].get("namespace") == wanted["namespace"]]
         self.subscriptions = [obj for obj in self.of("Subscription") if obj.get("spec", {}).get("name") == self.zone.package]
 
@@ -182,11 +192,14 @@ class Plan:
         if self.name == "spoke" and going:
             self._pods()
             self._spoke_blockers(going)
-        self._operator_blockers(going)
+        classes = [obj for obj in self.facts["classes"] if not _owners(obj) & {item["metadata"].get("uid") for item in staying}
+                   and any(ref.get("kind") == "KataConfig" for ref in obj["metadata"].get("ownerReferences") or [])]
+        self._operator_blockers(going or classes)
         for _api, kind in self.zone.resources:
             self.stage(f"{kind}, while its operator runs", [obj for obj in going if obj["kind"] == kind], "made by this collection")
         if self.name == "spoke" and going:
             self._spare_image()
+        self.stage("Runtime classes of KataConfig, while the operator runs", classes, "the operator clears their finalizer")
         if staying:
             names = ", ".join(title(reference(obj)) for obj in staying)
             self.keep([obj for obj in self.inside if is_ours(obj) and not goes_along(obj, self.zone)] + self.subscriptions,
@@ -195,6 +208,7 @@ class Plan:
             self._objects()
             self._operator(going)
         self._verification()
+        self.stage("What OLM remembers of the operator", self.forgotten, "made by OLM for a Subscription that is gone")
         return {"stages": self.stages, "kept": self.kept, "blockers": self.blockers}
 
     def _spare_image(self) -> None:
@@ -330,7 +344,7 @@ class Plan:
             self.keep(crds, f"{', '.join(title(reference(obj)) for obj in others)} installs this operator too")
         else:
             self.stage("Definitions of the operator's resources, as asked for", crds, "no resource of theirs remains")
-            self.stage("What OLM remembers of the operator", self.facts["operators"], "made by OLM for a Subscription that is gone")
+            self.forgotten = self.facts["operators"]
 
     def _namespace(self, namespace: Object, inside: list[Object], allowed: bool = True) -> None:
         """A namespace goes when it is ours and holds nothing of others."""
@@ -361,7 +375,7 @@ def plan(zone: str, facts: dict[str, Any], wanted: dict[str, Any]) -> dict[str, 
     zone: ``spoke`` or ``hub``. facts: ``resources`` (objects of the zone's kinds), ``inside`` (every object of the namespaces),
     ``namespaces`` (name -> object), ``crds``, ``crs`` (objects of those CRDs, anywhere), ``subscriptions`` (of the package, anywhere),
     ``operators`` (OLM's Operator objects of the package), ``left`` (what is there of :attr:`Zone.leaves`), and for a spoke ``pods``,
-    ``makers`` (ReplicaSets, Deployments and so on of all namespaces) and ``pools``.
+    ``makers`` (ReplicaSets, Deployments and so on of all namespaces), ``pools`` and ``classes`` (RuntimeClasses).
     wanted: ``namespace`` of the operator, ``verify_namespace``, ``allow_pods``, ``crds``.
 
     Returns ``{"stages": [{"title", "objects": [reference], "trims", "spares": [reference with "keys"]}], "kept": [reference],

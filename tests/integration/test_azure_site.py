@@ -91,13 +91,14 @@ def test_site(virgin: Lab, arm: Arm) -> None:
     assert virgin.owned() == mine
 
 
-def kill_adaptors(lab: Lab, enough: threading.Event) -> None:
-    """Kill every lab-caa of this lab as often as it comes back, until it is ``enough``."""
+def kill_adaptors(lab: Lab, begun: threading.Event, enough: threading.Event) -> None:
+    """Kill every lab-caa of this lab as often as it comes back, until it is ``enough``; they are dead once it has ``begun``."""
     while not enough.wait(0.02):
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if b"lab.caa" in (path / "cmdline").read_bytes() and str(lab.state).encode() in (path / "environ").read_bytes():
                     os.kill(int(path.name), signal.SIGKILL)
+        begun.set()
 
 
 def test_an_orphan_is_found_and_deleted(deployed: Lab) -> None:
@@ -109,10 +110,11 @@ def test_an_orphan_is_found_and_deleted(deployed: Lab) -> None:
     until(lambda: all(deployed.request("GET", f"{pods}/{name}")["status"]["phase"] == "Running" for name in ("gone", "alive")))
     gone, alive = sorted(of(arm, MACHINE), key=lambda name: "alive" in name)
     assert [name.rpartition("-")[0] for name in (gone, alive)] == ["podvm-gone", "podvm-alive"]
-    enough = threading.Event()
-    killing = threading.Thread(target=kill_adaptors, args=(deployed, enough))
+    begun, enough = threading.Event(), threading.Event()
+    killing = threading.Thread(target=kill_adaptors, args=(deployed, begun, enough))
     killing.start()
     try:
+        assert begun.wait(10)
         deployed.request("DELETE", f"{pods}/gone")
         until(lambda: deployed.request("GET", f"{pods}/gone") is None)
     finally:
@@ -123,13 +125,13 @@ def test_an_orphan_is_found_and_deleted(deployed: Lab) -> None:
     until(lambda: all(one["metadata"].get("deletionTimestamp") for one in deployed.request("GET", peer_pods)["items"]
                       if one["metadata"]["name"].startswith("gone-")))  # the garbage collector comes later
     minutes = {"azure_orphans_minutes": 0}
-    begun = len(arm.audit())
+    mark = len(arm.audit())
     told = deployed.playbook("azure_orphans", variables=minutes)
     assert told.code == 0, told.output
     for line in (f"Orphan: vm {gone} (no pod and no PeerPod belongs to it)", f"nic {gone}-net", f"disk {gone}-disk"):
         assert line in told.output
     assert "alive" not in "".join(line for line in told.output.splitlines() if "Orphan:" in line)
-    assert writes(arm, begun) == []
+    assert writes(arm, mark) == []
     for changed in (1, 0):
         run = deployed.playbook("azure_orphans", variables={**minutes, "coco_azure_orphans_delete": True})
         assert (run.code, f"changed={changed} " in run.output) == (0, True), run.output

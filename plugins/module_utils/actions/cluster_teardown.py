@@ -22,6 +22,7 @@ from ansible_collections.confidential.containers.plugins.module_utils.cluster im
 )
 from ansible_collections.confidential.containers.plugins.module_utils.cluster_apply import delete_all
 from ansible_collections.confidential.containers.plugins.module_utils.cluster_wait import wait_gone
+from ansible_collections.confidential.containers.plugins.module_utils.cluster_watch import Source, View, until
 from ansible_collections.confidential.containers.plugins.module_utils.context import Context
 from ansible_collections.confidential.containers.plugins.module_utils.errors import CocoError
 from ansible_collections.confidential.containers.plugins.module_utils.probe_pods import LABEL, remove_probes
@@ -34,6 +35,8 @@ MAKERS = (("apps/v1", "ReplicaSet"), ("apps/v1", "Deployment"), ("apps/v1", "Sta
 #: Groups that show objects of other groups once more, and kinds that come and go by themselves.
 MIRRORS = ("metrics.k8s.io", "custom.metrics.k8s.io", "packages.operators.coreos.com", "authorization.openshift.io")
 PASSING = ("Event", "Endpoints", "EndpointSlice", "Lease", "ControllerRevision", "PodMetrics")
+#: Seconds in which OLM has to see that an operator's components are gone; it takes one or two.
+COUNTED = 120
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "zone": {"type": "str", "choices": ["spoke", "hub"], "required": True},
@@ -108,6 +111,9 @@ def _reference(item: Object) -> Object:
 def _carry_out(cluster: Cluster, stage: dict[str, Any], seconds: int, context: Context) -> list[dict[str, Any]]:
     """One stage, until all of it is gone; also what is on its way already because a run was killed. The diffs."""
     references = [_reference(item) for item in stage["objects"]]
+    for reference in references:
+        if (reference["apiVersion"], reference["kind"]) == (teardown.OLM_GROUPS, "Operator"):
+            _wait_uncounted(cluster, reference["metadata"]["name"], min(seconds, COUNTED), context)
     results, diffs = delete_all(cluster, references, context)
     leaving = [{**obj, "metadata": {**obj["metadata"], "uid": result["uid"]}}
                for obj, result in zip(references, results, strict=True) if result["action"] != "absent"]
@@ -118,6 +124,29 @@ def _carry_out(cluster: Cluster, stage: dict[str, Any], seconds: int, context: C
     for item in stage["trims"]:
         cluster.patch(_reference(item), {"data": dict.fromkeys(item["keys"])})
     return diffs
+
+
+def _wait_uncounted(cluster: Cluster, name: str, seconds: float, context: Context) -> None:
+    """Wait until OLM counts no component to one of its Operator objects. Raises :class:`CocoError` at the deadline."""
+    source = Source(teardown.OLM_GROUPS, "Operator", name=name)
+    shown: list[str] = []
+
+    def counted(view: View) -> list[str]:
+        return teardown.components(view.get(source) or {})
+
+    def check(view: View) -> bool | None:
+        left = counted(view)
+        if left and left != shown:
+            shown[:] = left
+            context.progress(f"waiting for OLM, which still counts to Operator {name}: {', '.join(left)}")
+        return None if left else True
+
+    def late(view: View) -> CocoError:
+        return CocoError(f"Operator {name} was not removed, all else was",
+                         f"OLM would make it anew, because it still counts to it: {', '.join(counted(view))}",
+                         f"Delete these, or take the label operators.coreos.com/{name} off them, and run again.")
+
+    until(cluster, [source], seconds, check, late, f"Waiting for the components of Operator {name} failed")
 
 
 def _diffs(cluster: Cluster, stages: list[dict[str, Any]], context: Context) -> dict[str, Any]:
@@ -147,6 +176,7 @@ def gather(cluster: Cluster, params: dict[str, Any]) -> dict[str, Any]:
         "left": [obj for api, kind, name, namespace in zone.leaves
                  if (obj := cluster.get(api, kind, name, namespace or None)) is not None],
         "pods": [], "makers": [], "pools": [],
+        "classes": cluster.list("node.k8s.io/v1", "RuntimeClass") if params["zone"] == "spoke" else [],
     }
     if params["zone"] == "spoke" and facts["resources"]:
         facts["pods"] = [pod for pod in cluster.list("v1", "Pod") if LABEL not in (pod["metadata"].get("labels") or {})]

@@ -49,14 +49,16 @@ def spoke(*more: Object, **changed: Any) -> Object:
               obj("ConfigMap", "kube-root-ca.crt", by=[]), obj("Secret", "auth-json-secret", by=[]),
               obj("Pod", "osc-podvm-image-creation-x", by=[]), *more]
     return {"resources": [kataconfig()], "inside": inside, "namespaces": {OSC: obj("Namespace", OSC, "", by=[])}, "crds": [], "crs": [],
-            "subscriptions": [inside[0]], "operators": [], "left": [], "pods": [], "makers": [], "pools": [], **changed}
+            "subscriptions": [inside[0]], "operators": [], "left": [], "pods": [], "makers": [], "pools": [], "classes": [],
+            **changed}
 
 
 def hub(*more: Object, **changed: Any) -> Object:
     inside = [*olm("trustee-operator", TRUSTEE), obj("Deployment", "trustee-operator-controller-manager", TRUSTEE, by=[], owner="C-x"),
               obj("Deployment", "trustee-deployment", TRUSTEE, by=[]), obj("Secret", "kbs-https-key", TRUSTEE, data={}), *more]
     return {"resources": [kbsconfig()], "inside": inside, "namespaces": {TRUSTEE: obj("Namespace", TRUSTEE, "", by=[])}, "crds": [],
-            "crs": [], "subscriptions": [inside[0]], "operators": [], "left": [], "pods": [], "makers": [], "pools": [], **changed}
+            "crs": [], "subscriptions": [inside[0]], "operators": [], "left": [], "pods": [], "makers": [], "pools": [], "classes": [],
+            **changed}
 
 
 def plan(zone: str, facts: Object, **wanted: Any) -> Object:
@@ -227,10 +229,36 @@ def test_definitions() -> None:
     assert kept(plan("spoke", spoke(crds=[crd])))[name].startswith("OLM leaves them")
     assert kept(plan("spoke", spoke(crds=[crd], crs=[podvm]), crds=True)) == {name: "there is still PeerPod default/p"}
     result = plan("spoke", spoke(crds=[crd], crs=[kataconfig()], operators=[known]), crds=True)
-    assert going(result)[-4:] == [name, "Operator o", "OperatorGroup group", f"Namespace {OSC}"]
+    assert going(result)[-4:] == [name, "OperatorGroup group", f"Namespace {OSC}", "Operator o"], "OLM counts what is in the namespace, too"
     elsewhere = obj("Subscription", "s", "another", OLM, spec={"name": "sandboxed-containers-operator"})
     facts = spoke(crds=[crd], subscriptions=[elsewhere])
     assert kept(plan("spoke", facts, crds=True)) == {name: "Subscription another/s installs this operator too"}
+
+
+def runtime_class(name: str, owner: str) -> Object:
+    return obj("RuntimeClass", name, "", "node.k8s.io/v1", by=[], owner=owner,
+               metadata={"finalizers": ["kataconfig.openshift.io/runtime-class-cleanup"]})
+
+
+def test_runtime_classes_go_while_the_operator_can_release_them() -> None:
+    """The garbage collector deletes them when KataConfig is gone; without the operator their finalizer would never clear."""
+    classes = [runtime_class("kata-remote", "KataConfig-example"), runtime_class("mine", "Somebody-else")]
+    assert going(plan("spoke", spoke(classes=classes)))[:2] == ["KataConfig example", "RuntimeClass kata-remote"]
+    killed = plan("spoke", spoke(classes=classes, resources=[]))
+    assert going(killed)[0] == "RuntimeClass kata-remote", "a run was killed after KataConfig had gone"
+    theirs = plan("spoke", spoke(classes=classes, resources=[kataconfig(by=[THEIRS])]))
+    assert going(theirs) == []
+    facts = spoke(classes=classes, resources=[])
+    facts["inside"] = [item for item in facts["inside"] if item["kind"] != "Deployment"]
+    assert "the finalizer of RuntimeClass kata-remote is gone" in plan("spoke", facts)["blockers"][0]["message"]
+
+
+def test_components_that_olm_counts() -> None:
+    refs = [{"kind": "InstallPlan", "namespace": OSC, "name": "install-1", "apiVersion": OLM},
+            {"kind": "ClusterRole", "name": "r", "apiVersion": "rbac.authorization.k8s.io/v1"}]
+    assert teardown.components({"status": {"components": {"refs": refs}}}) == ["ClusterRole r", f"InstallPlan {OSC}/install-1"]
+    for nothing in ({}, {"status": None}, {"status": {"components": None}}, {"status": {"components": {"labelSelector": {}}}}):
+        assert teardown.components(nothing) == []
 
 
 # What speaks against it -----------------------------------------------------------------------------------------------

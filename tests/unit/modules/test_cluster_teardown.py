@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -120,3 +121,39 @@ def test_an_image_of_the_inventory_is_spared(api: FakeApi, call: Any, lines: Any
     done = [f"{request.method} {request.path.rpartition('/')[2]}" for request in api.writes()]
     assert done.index("DELETE example") < done.index("PATCH peer-pods-cm") < done.index("DELETE peer-pods-cm")
     assert any("stays: Image /mine: the operator did not make it" in line for line in lines)
+
+
+NAME = "sandboxed-containers-operator.openshift-sandboxed-containers-op"
+PLAN = {"kind": "InstallPlan", "namespace": OSC, "name": "install-1", "apiVersion": OLM}
+
+
+def remembered(api: FakeApi, refs: list[Object]) -> Object:
+    """What OLM remembers of the operator, its components as given."""
+    return put(api, "Operator", NAME, "operators.coreos.com/v1", None, "olm", status={"components": {"refs": refs}})
+
+
+@pytest.fixture
+def _definitions(api: FakeApi) -> None:
+    api.kinds += [Kind("operators.coreos.com/v1", "Operator", "operators", False)]
+    put(api, "CustomResourceDefinition", "peerpods.confidentialcontainers.org", "apiextensions.k8s.io/v1", None, "olm", spec={
+        "group": "confidentialcontainers.org", "names": {"kind": "PeerPod"}, "versions": [{"name": "v1alpha1", "storage": True}]})
+    remembered(api, [PLAN])
+
+
+@pytest.mark.usefixtures("_definitions")
+def test_olm_forgets_the_operator_when_it_counts_nothing_to_it(api: FakeApi, call: Any, lines: Any) -> None:
+    """Deleted before, it would be made anew."""
+    seen = threading.Timer(0.5, remembered, (api, []))
+    seen.start()
+    call("cluster_teardown", confirm=["one"], crds=True, **SPOKE)
+    seen.join()
+    assert f"waiting for OLM, which still counts to Operator {NAME}: InstallPlan {OSC}/install-1" in lines
+    assert [f"{request.method} {request.path.rpartition('/')[2]}" for request in api.writes()][-2:] == [f"DELETE {OSC}", f"DELETE {NAME}"]
+
+
+@pytest.mark.usefixtures("_definitions")
+def test_what_olm_goes_on_counting_is_named(api: FakeApi, call: Any) -> None:
+    with pytest.raises(CocoError, match=rf"Operator {NAME} was not removed, all else was · .*: InstallPlan {OSC}/install-1 · .*the label"):
+        call("cluster_teardown", confirm=["one"], crds=True, **{**SPOKE, "wait_timeout": 1})
+    assert not [request for request in api.writes() if request.path.endswith(NAME)]
+    assert [request for request in api.writes() if request.path.endswith("peerpods.confidentialcontainers.org")]
