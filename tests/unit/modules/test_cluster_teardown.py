@@ -123,6 +123,15 @@ def test_an_image_of_the_inventory_is_spared(api: FakeApi, call: Any, lines: Any
     assert any("stays: Image /mine: the operator did not make it" in line for line in lines)
 
 
+def test_a_runtime_class_of_a_killed_run_goes_before_the_operator(api: FakeApi, call: Any) -> None:
+    api.delete(("kataconfiguration.openshift.io/v1", "kataconfigs", "", "example"))
+    put(api, "RuntimeClass", "kata-remote", "node.k8s.io/v1", None, "manager", handler="kata-remote", metadata={"ownerReferences": [
+        {"apiVersion": "kataconfiguration.openshift.io/v1", "kind": "KataConfig", "name": "example", "uid": "gone"}]})
+    result = call("cluster_teardown", confirm=["one"], **SPOKE)
+    assert names(result["removed"]) == ["RuntimeClass/kata-remote", *ALL[1:]]
+    assert api.writes()[0].path.endswith("runtimeclasses/kata-remote")
+
+
 NAME = "sandboxed-containers-operator.openshift-sandboxed-containers-op"
 PLAN = {"kind": "InstallPlan", "namespace": OSC, "name": "install-1", "apiVersion": OLM}
 
