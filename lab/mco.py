@@ -11,6 +11,7 @@ import json
 import logging
 import shutil
 import sys
+import time
 import uuid
 from argparse import ArgumentParser
 from pathlib import Path
@@ -18,12 +19,15 @@ from typing import Any
 
 from lab import program
 from lab.kube import ApiError, Controller, Kube, now, owner_reference
+from lab.paths import time_scale
 
 log = logging.getLogger("lab")
 
 API = "machineconfiguration.openshift.io/v1"
 PREFIX = "machineconfiguration.openshift.io/"
 REBOOT, REBOOTED = "lab.confidential.containers/reboot", "lab.confidential.containers/rebooted"
+#: Seconds in which changes gather before a pool is rendered, and before a node is told: the operator's renderDelay and updateDelay.
+GATHERING = 5
 EXTENSION_FILES = {"sandboxed-containers": ("etc/crio/crio.conf.d/50-kata", "etc/crio/crio.conf.d/50-kata-remote")}
 
 Object = dict[str, Any]
@@ -142,6 +146,7 @@ class Operator:
         self.controller.watch(API, "MachineConfig", map=everything)
         self.controller.watch("v1", "Node", map=everything)
         self.rolling: dict[str, asyncio.Task[None]] = {}
+        self.gathering: dict[tuple[str, str], float] = {}
 
     def nodes_of(self, name: str) -> list[Object]:
         pools = list(self.controller.store["MachineConfigPool"].values())
@@ -158,7 +163,13 @@ class Operator:
         target = rendered["metadata"]["name"]
         wanted = {"name": target, "source": [{"apiVersion": API, "kind": "MachineConfig", "name": n} for n in source]}
         current = pool["spec"].get("configuration") or {}
-        if current.get("name") != target or [s["name"] for s in current.get("source") or []] != source:
+        changed = current.get("name") != target or [s["name"] for s in current.get("source") or []] != source
+        later = self.gathers(key, "render", changed)
+        if later:
+            target = current.get("name", "")
+            if not target:
+                return later
+        elif changed:
             await self.kube.ensure(rendered)
             pool = await self.kube.patch(API, "MachineConfigPool", key, {"spec": {"configuration": wanted}})
             log.info("pool %s: configuration %s", key, target)
@@ -171,10 +182,24 @@ class Operator:
             await self.kube.patch_status(pool, status)
         behind = [n for n in nodes if annotation(n, "currentConfig") and annotation(n, "state") != "Degraded"
                   and (annotation(n, "currentConfig") != target or annotation(n, "state") != "Done")]
+        if later:
+            return later
         running = self.rolling.get(key)
-        if behind and not pool["spec"].get("paused") and (running is None or running.done()):
+        due = bool(behind) and not pool["spec"].get("paused") and (running is None or running.done())
+        later = self.gathers(key, "update", due)
+        if due and not later:
             behind.sort(key=lambda n: annotation(n, "state") != "Working")
             self.rolling[key] = asyncio.ensure_future(self.roll(pool, behind[0]["metadata"]["name"], target, rendered))
+        return later
+
+    def gathers(self, pool: str, what: str, due: bool) -> float | None:
+        """Seconds until something that is due is done; None when the time has come, or nothing is due."""
+        if due:
+            began = self.gathering.setdefault((pool, what), time.monotonic())
+            left = began + GATHERING * time_scale() - time.monotonic()
+            if left > 0:
+                return left
+        self.gathering.pop((pool, what), None)
         return None
 
     async def annotate(self, node: Object, **values: str) -> None:
@@ -185,8 +210,8 @@ class Operator:
         """Bring one node to a configuration."""
         try:
             node = await self.kube.get("v1", "Node", name)
-            if node is None:
-                return
+            if node is None or (annotation(node, "currentConfig"), annotation(node, "state")) == (target, "Done"):
+                return  # what the reconciliation has seen was older
             pool = {"apiVersion": API, "kind": "MachineConfigPool", **pool}
             previous = await self.kube.get(API, "MachineConfig", annotation(node, "currentConfig")) or {"spec": {}}
             changed = any((previous["spec"].get(f) or []) != rendered["spec"][f] for f in ("extensions", "kernelArguments"))

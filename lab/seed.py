@@ -19,6 +19,7 @@ NAMESPACES = (
     "openshift-cloud-controller-manager", "openshift-machine-config-operator", "openshift-machine-api", "openshift-ingress",
     "openshift-ingress-operator", "openshift-monitoring", "openshift-cloud-credential-operator", "openshift",
 )
+CLUSTER_OPERATORS = ("operator-lifecycle-manager", "operator-lifecycle-manager-catalog")
 
 
 def infrastructure(cluster: str) -> str:
@@ -138,6 +139,11 @@ def objects(cluster: str, openshift: str, platform: str = "azure") -> list[tuple
             {"type": "Progressing", "status": "False", "lastTransitionTime": stamp,
              "message": f"Cluster version is {openshift}"},
         ]})
+    for operator in CLUSTER_OPERATORS:  # OLM's own, which it writes anew only after some seconds
+        add(_object("config.openshift.io/v1", "ClusterOperator", operator, spec={}), {
+            "versions": [{"name": "operator", "version": openshift}], "conditions": [
+                {"type": kind, "status": status, "lastTransitionTime": stamp}
+                for kind, status in (("Available", "True"), ("Progressing", "False"), ("Degraded", "False"), ("Upgradeable", "True"))]})
     add(_object("v1", "ConfigMap", "cloud-conf", "openshift-cloud-controller-manager",
                 data={"cloud.conf": json.dumps(conf, indent=1)}))
     pull_secret = {"auths": {"registry.redhat.io": {"auth": base64.b64encode(b"lab:lab").decode()}}}

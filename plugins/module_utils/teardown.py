@@ -313,6 +313,8 @@ class Plan:
             self.keep(groups, "an operator that stays needs it")
         if brought:
             self.stage("Subscription", self.subscriptions, "made by this collection")
+            self.stage("Install plans under way", [obj for obj in self.of("InstallPlan") if self._reinstalls(obj)],
+                       "OLM would carry it out once more and install the operator again")
             versions = [obj for obj in self.of("ClusterServiceVersion") if obj["metadata"]["name"].startswith(f"{self.zone.package}.v")
                         and "olm.copiedFrom" not in (obj["metadata"].get("labels") or {})]
             self.stage("Operator", versions, "installed by our Subscription")
@@ -323,6 +325,15 @@ class Plan:
             self.stage("OperatorGroup", groups, "made by this collection")
         if namespace:
             self._namespace(namespace, self.inside, not foreign)
+
+    def _reinstalls(self, obj: Object) -> bool:
+        """May OLM carry out this plan of our operator alone once more? It does until the plan is Complete or Failed.
+
+        Without its Subscription it is garbage, but OLM may be quicker than the garbage collector. Source: OLM's catalog operator.
+        """
+        versions = obj.get("spec", {}).get("clusterServiceVersionNames") or []
+        return (bool(versions) and all(name.startswith(f"{self.zone.package}.v") for name in versions)
+                and bool(obj["spec"].get("approved")) and (obj.get("status") or {}).get("phase") not in ("Complete", "Failed"))
 
     def _dangles(self, obj: Object) -> bool:
         """Would it be left? What has an owner goes by itself; a binding is the operator's where it binds nobody else."""

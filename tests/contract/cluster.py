@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from tests.integration.lab import Lab
@@ -40,3 +43,25 @@ def subscribe(lab: Lab, name: str, package: str) -> dict[str, Any]:
                      if item.get("status", {}).get("phase") == "Succeeded"), None)
     found: dict[str, Any] = until(succeeded, 120)
     return found
+
+
+@dataclass
+class Event:
+    at: int  # the resource version, one order for all kinds
+    kind: str  # ADDED, MODIFIED, DELETED
+    value: dict[str, Any]
+
+
+def history(lab: Lab, since: str, *paths: str) -> dict[str, list[Event]]:
+    """What happened to the named objects since a resource version, oldest first."""
+    def read(path: str) -> list[Event]:
+        collection, name = path.rsplit("/", 1)
+        url = f"{lab.api.configuration.host}{collection}?watch=true&timeoutSeconds=1&resourceVersion={since}" \
+              f"&fieldSelector=metadata.name%3D{name}"
+        answer = lab.api.rest_client.request("GET", url)
+        answer.read()
+        found = [json.loads(line) for line in bytes(answer.data).decode().splitlines()]
+        assert not [item for item in found if item["type"] == "ERROR"], found
+        return [Event(int(item["object"]["metadata"]["resourceVersion"]), item["type"], item["object"]) for item in found]
+    with ThreadPoolExecutor(20) as pool:
+        return dict(zip(paths, pool.map(read, paths), strict=True))

@@ -51,9 +51,9 @@ class Subscribed:
     def remove(self) -> None:
         """Uninstall; afterwards nothing is left in the way of another installation."""
         self.lab.request("DELETE", f"{self.alpha}/subscriptions/{self.package}")
-        for name in self.csvs():
-            self.lab.request("DELETE", f"{self.alpha}/clusterserviceversions/{name}")
-        until(lambda: not self.csvs())
+        self.lab.request("DELETE", f"{self.alpha}/installplans")  # one that is not Complete would bring the operator back
+        until(lambda: not self.lab.request("GET", f"{self.alpha}/installplans")["items"])
+        until(lambda: not [self.lab.request("DELETE", f"{self.alpha}/clusterserviceversions/{name}") for name in self.csvs()])
         path = f"/api/v1/namespaces/{self.where}"
         self.lab.request("DELETE", path)
         until(lambda: self.lab.request("GET", path) is None)

@@ -10,15 +10,13 @@ import base64
 import gzip
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab import seed
-from tests.contract.cluster import OSC, subscribe, until
+from tests.contract.cluster import OSC, Event, history, subscribe, until
 from tests.integration.lab import Lab
 
 CORE, APPS, BATCH = f"/api/v1/namespaces/{OSC}", f"/apis/apps/v1/namespaces/{OSC}", f"/apis/batch/v1/namespaces/{OSC}"
@@ -92,28 +90,6 @@ def refusal(lab: Lab, path: str, body: dict[str, Any]) -> tuple[int, str]:
 def kataconfig(name: str) -> dict[str, Any]:
     return {"apiVersion": "kataconfiguration.openshift.io/v1", "kind": "KataConfig", "metadata": {"name": name},
             "spec": {"enablePeerPods": True}}
-
-
-@dataclass
-class Event:
-    at: int  # the resource version, one order for all kinds
-    kind: str  # ADDED, MODIFIED, DELETED
-    value: dict[str, Any]
-
-
-def history(lab: Lab, since: str, *paths: str) -> dict[str, list[Event]]:
-    """What happened to the named objects since a resource version, oldest first."""
-    def read(path: str) -> list[Event]:
-        collection, name = path.rsplit("/", 1)
-        url = f"{lab.api.configuration.host}{collection}?watch=true&timeoutSeconds=1&resourceVersion={since}" \
-              f"&fieldSelector=metadata.name%3D{name}"
-        answer = lab.api.rest_client.request("GET", url)
-        answer.read()
-        found = [json.loads(line) for line in bytes(answer.data).decode().splitlines()]
-        assert not [item for item in found if item["type"] == "ERROR"], found
-        return [Event(int(item["object"]["metadata"]["resourceVersion"]), item["type"], item["object"]) for item in found]
-    with ThreadPoolExecutor(20) as pool:
-        return dict(zip(paths, pool.map(read, paths), strict=True))
 
 
 def first(events: list[Event], kind: str) -> int:

@@ -67,8 +67,13 @@ def start(lab: Lab, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def seed(virgin: Lab) -> dict[str, Any]:
-    """The cluster and its Azure before anything of ours was there."""
-    return {**objects(virgin), **azure(virgin)}
+    """The cluster and its Azure before anything of ours was there, once all that a started control plane writes is written."""
+    found: dict[str, Any] = {}
+    for _ in range(12):
+        if not (changed := differences(found, found := {**objects(virgin), **azure(virgin)})):
+            return found
+        time.sleep(5)
+    raise AssertionError(f"a lab that nobody uses does not come to rest: {changed}")
 
 
 def leave_orphan(arm: Arm) -> None:

@@ -174,6 +174,26 @@ def test_the_rest_of_a_run_that_was_killed() -> None:
                                            f"Namespace {OSC}"]
 
 
+@pytest.mark.parametrize(("phase", "approved", "versions", "goes"), [
+    ("Installing", True, ["sandboxed-containers-operator.v1.0.0"], True),
+    ("RequiresApproval", True, ["sandboxed-containers-operator.v1.0.0"], True),  # approved a moment ago
+    ("RequiresApproval", False, ["sandboxed-containers-operator.v1.0.0"], False),
+    ("Complete", True, ["sandboxed-containers-operator.v1.0.0"], False),
+    ("Failed", True, ["sandboxed-containers-operator.v1.0.0"], False),
+    ("Installing", True, ["sandboxed-containers-operator.v1.0.0", "another.v1"], False),  # somebody else's, too
+    ("Installing", True, [], False),
+])
+def test_an_install_plan_under_way_does_not_bring_the_operator_back(phase: str, approved: bool, versions: list[str], goes: bool) -> None:
+    under_way = obj("InstallPlan", "install-1", api=OLM, by=[], owner="Subscription-x", status={"phase": phase},
+                    spec={"approved": approved, "clusterServiceVersionNames": versions})
+    names = going(plan("spoke", spoke(under_way)))
+    assert ("InstallPlan install-1" in names) is goes
+    if goes:
+        at = names.index("InstallPlan install-1")
+        assert names[at - 1].startswith("Subscription ")
+        assert names[at + 1].startswith("ClusterServiceVersion ")
+
+
 # What stays -----------------------------------------------------------------------------------------------------------
 
 def test_a_resource_of_others_keeps_everything() -> None:
