@@ -185,8 +185,9 @@ class Plan:
 
     def make(self) -> dict[str, Any]:
         resources = self.facts["resources"]
-        ours = {obj["metadata"].get("uid") for obj in resources if is_ours(obj)}
-        going = [obj for obj in resources if ours & {obj["metadata"].get("uid"), *_owners(obj)}]
+        known = {obj["metadata"].get("uid"): obj for obj in resources}
+        # What an operator made of another resource is as that is, though we may own fields in it.
+        going = [obj for obj in resources if is_ours(next((known[uid] for uid in _owners(obj) if uid in known), obj))]
         staying = [obj for obj in resources if obj not in going]
         self.keep(staying, "it was not made by this collection")
         if self.name == "spoke" and going:

@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.contract.cluster import until
 from tests.integration.lab import Lab
+from tests.integration.seed import at_rest, differences, everything
 from tests.integration.test_bad_input import refused
-from tests.integration.test_teardown import CORE, OSC, differences, objects
+from tests.integration.test_teardown import CORE, OSC
 from tests.lab.arm_running import Arm
 
-ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 MANAGED, NETWORK = "/resourcegroups/aro-lab-x7k2p/", "/resourcegroups/lab-network-rg/"
 
 
@@ -34,9 +33,8 @@ def aro(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def seed(aro: Lab) -> dict[str, Any]:
-    """The cluster and its Azure as installed, once OLM has made the roles of the two OperatorGroups there are."""
-    until(lambda: sum(item["metadata"]["name"].startswith("olm.og.") for item in aro.request("GET", ROLES)["items"]) >= 6)
-    return {**objects(aro), **Arm(aro.facts["azure"]).resources()}
+    """The cluster and its Azure as installed."""
+    return at_rest(aro)
 
 
 def test_a_principal_that_the_managed_group_locks_out(seed: dict[str, Any], aro: Lab) -> None:
@@ -85,5 +83,5 @@ def test_site_with_the_clusters_own_principal(seed: dict[str, Any], aro: Lab) ->
 def test_teardown_leaves_the_cluster_as_it_was(seed: dict[str, Any], aro: Lab) -> None:
     run = aro.playbook("teardown", variables={"coco_teardown_confirm": "aro-cluster", "coco_teardown_crds": True})
     assert run.code == 0, run.output
-    assert differences(seed, {**objects(aro), **Arm(aro.facts["azure"]).resources()}) == []
+    assert differences(seed, everything(aro)) == []
     assert json.dumps(Arm(aro.facts["azure"]).clients["cluster"]["secret"]) not in run.output

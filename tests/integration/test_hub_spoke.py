@@ -6,8 +6,9 @@ import base64
 import hashlib
 import json
 import os
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,32 @@ from typing import Any
 import pytest
 
 from tests.integration.lab import ROOT, Lab
+from tests.integration.seed import at_rest, differences, everything
 
 NAMESPACE = "trustee-operator-system"
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
 SPOKES = ("spoke1", "spoke2")
 
 
+def each(hub: Lab, look: Callable[[Lab], Any]) -> dict[str, Any]:
+    """What is seen at each cluster, by name."""
+    with ThreadPoolExecutor(3) as pool:
+        return dict(zip(("hub1", *SPOKES), pool.map(lambda name: look(hub.at(name)), ("hub1", *SPOKES)), strict=True))
+
+
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def seeds() -> dict[str, Any]:
+    """The clusters before anything of ours was there."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory, seeds: dict[str, Any]) -> Iterator[Lab]:
     """Three clusters with the fourteen steps carried out, seen from the hub."""
     lab = Lab(Path(tmp_path_factory.mktemp("zones") / "state"), "lab_hub_spoke", "hub1")
     try:
         lab.lab("up", "--clusters", "3")
+        seeds.update(each(lab, at_rest))
         run = lab.playbook("site", variables={"coco_resources": {"mine": {"word": "open-sesame-4711"}}})
         assert run.code == 0, run.output
         assert run.verdict.startswith("the secret reached an attested pod")
@@ -164,3 +179,23 @@ def test_a_removed_spoke_loses_its_values(hub: Lab, tmp_path: Path) -> None:
     again = hub.playbook("site", "--tags", "step11", variables=VARIABLES)
     assert again.code == 0, again.output
     assert set(parts(hub)) == set(SPOKES)
+
+
+def test_teardown_leaves_three_virgin_clusters(hub: Lab, seeds: dict[str, Any]) -> None:
+    """A spoke that is not named keeps Trustee for all; then the spokes go, and after them the hub."""
+    told = {"coco_teardown_crds": True, "coco_teardown_pods": True}
+    mark = hub.mark
+    run = hub.playbook("teardown", variables={**told, "coco_teardown_confirm": "spoke1,hub1"})
+    assert run.code != 0
+    assert "Nothing of spoke2 was removed · coco_teardown_confirm does not name it" in run.output
+    assert "Trustee stays · these spokes are not torn down: spoke2" in run.output
+    assert hub.writes(mark) == []
+    run = hub.playbook("teardown", variables={**told, "coco_teardown_confirm": "spoke1,spoke2,hub1"})
+    assert run.code == 0, run.output
+    left = {name: differences(seeds[name], found) for name, found in each(hub, everything).items()}
+    assert left == {name: [] for name in seeds}
+    marks = each(hub, lambda lab: lab.mark)
+    again = hub.playbook("teardown", variables={**told, "coco_teardown_confirm": "spoke1,spoke2,hub1"})
+    assert again.code == 0, again.output
+    assert set(re.findall(r"changed=\d+", again.output)) == {"changed=0"}
+    assert each(hub, lambda lab: lab.writes(marks[lab.name])) == {name: [] for name in seeds}

@@ -10,41 +10,13 @@ import pytest
 
 from lab.seed import cloud_conf
 from tests.integration.lab import ROOT, Lab, kill
+from tests.integration.seed import at_rest, differences, everything
 from tests.lab.arm_running import Arm
 
 OSC, TRUSTEE = "openshift-sandboxed-containers-operator", "trustee-operator-system"
 CORE, OLM = "/api/v1/namespaces", "/apis/operators.coreos.com/v1alpha1/namespaces"
 CSV = f"{OLM}/{OSC}/clusterserviceversions/sandboxed-containers-operator.v1.11.1"
 CONFIRMED = {"coco_teardown_confirm": "lab"}
-#: What comes and goes by itself, on every cluster.
-PASSING = {"Event", "Lease", "ComponentStatus", "Endpoints", "EndpointSlice", "ControllerRevision", "PackageManifest"}
-#: What nodes remember of reboots (their configuration is compared), and what controllers write into objects of the installation.
-REMEMBERED = ("lab.confidential.containers/", "machineconfiguration.openshift.io/desiredDrain",
-              "machineconfiguration.openshift.io/lastAppliedDrain")
-
-
-def objects(lab: Lab) -> dict[str, Any]:
-    """Every object of every kind served, by name, without what is written into it all the time."""
-    found: dict[str, Any] = {}
-    groups = lab.request("GET", "/apis")["groups"]
-    for version in [version["groupVersion"] for group in groups for version in group["versions"]] + ["v1"]:
-        prefix = "/api/v1" if version == "v1" else f"/apis/{version}"
-        for kind in (lab.request("GET", prefix) or {"resources": []})["resources"]:
-            if "/" in kind["name"] or "list" not in kind["verbs"] or kind["kind"] in PASSING:
-                continue
-            for item in (lab.request("GET", f"{prefix}/{kind['name']}") or {}).get("items", []):
-                meta = item["metadata"]
-                annotations = {key: value for key, value in (meta.get("annotations") or {}).items() if not key.startswith(REMEMBERED)}
-                content = {key: value for key, value in item.items() if key not in ("metadata", "status")}
-                found[f"{version} {kind['kind']} {meta.get('namespace', '')}/{meta['name']}"] = {
-                    **content, "labels": meta.get("labels"), "annotations": annotations or None, "finalizers": meta.get("finalizers")}
-    return found
-
-
-def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    return [f"{sign} {name}" for sign, names in (("+", after.keys() - before.keys()), ("-", before.keys() - after.keys()),
-                                                 ("~", {n for n in before.keys() & after.keys() if before[n] != after[n]}))
-            for name in sorted(names)]
 
 
 def pod(name: str, **more: Any) -> dict[str, Any]:
@@ -67,13 +39,8 @@ def start(lab: Lab, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def seed(virgin: Lab) -> dict[str, Any]:
-    """The cluster and its Azure before anything of ours was there, once all that a started control plane writes is written."""
-    found: dict[str, Any] = {}
-    for _ in range(12):
-        if not (changed := differences(found, found := {**objects(virgin), **azure(virgin)})):
-            return found
-        time.sleep(5)
-    raise AssertionError(f"a lab that nobody uses does not come to rest: {changed}")
+    """The cluster and its Azure before anything of ours was there."""
+    return at_rest(virgin)
 
 
 def leave_orphan(arm: Arm) -> None:
@@ -87,10 +54,6 @@ def leave_orphan(arm: Arm) -> None:
         "networkProfile": {"networkApiVersion": "2022-11-01", "networkInterfaceConfigurations": [{"name": f"{name}-net", "properties": {
             "deleteOption": "Delete", "ipConfigurations": [{"name": "ip-config", "properties": {"subnet": {"id": subnet}}}]}}]}}}
             ).raise_for_status()
-
-
-def azure(lab: Lab) -> dict[str, Any]:
-    return Arm(lab.facts["azure"]).resources()
 
 
 def test_without_its_name_nothing_goes(seed: dict[str, Any], deployed: Lab) -> None:
@@ -141,7 +104,7 @@ def test_killed_and_resumed_it_leaves_a_virgin_cluster(seed: dict[str, Any], dep
     """
     start(deployed, "mine")
     leave_orphan(Arm(deployed.facts["azure"]))
-    assert any("natgateways" in name for name in differences(seed, {**objects(deployed), **azure(deployed)}))
+    assert any("natgateways" in name for name in differences(seed, everything(deployed)))
     told = "coco_teardown_confirm=lab-x7k2p", "coco_teardown_pods=true", "coco_teardown_crds=true"  # its infrastructure name
     for moment in ("waiting for KataConfig example-kataconfig to go", "ClusterServiceVersion", f"Namespace {OSC}: deleted"):
         killed = subprocess.Popen(["ansible-playbook", "-i", "inventories/lab", "playbooks/teardown.yml", "-e", " ".join(told)],
@@ -156,7 +119,7 @@ def test_killed_and_resumed_it_leaves_a_virgin_cluster(seed: dict[str, Any], dep
         kill(killed)
     run = deployed.playbook("teardown", "-e", " ".join(told))
     assert run.code == 0, run.output
-    left = differences(seed, {**objects(deployed), **azure(deployed)})
+    left = differences(seed, everything(deployed))
     assert left == []
     mark, asked = deployed.mark, len(Arm(deployed.facts["azure"]).audit())
     again = deployed.playbook("teardown", "-e", " ".join(told))

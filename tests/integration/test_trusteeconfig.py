@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration.lab import Lab, Run
+from tests.integration.seed import at_rest, differences, everything
 
 NAMESPACE = "trustee-operator-system"
 API = f"/apis/confidentialcontainers.org/v1alpha1/namespaces/{NAMESPACE}"
@@ -25,6 +26,7 @@ class Deployed:
 
     def __init__(self, lab: Lab, variables: dict[str, Any]) -> None:
         self.lab, self.variables = lab, variables
+        self.seed: dict[str, Any] = {}
 
     def playbook(self, name: str, *arguments: str, **variables: Any) -> Run:
         return self.lab.playbook(name, *arguments, variables={**self.variables, **variables})
@@ -54,6 +56,7 @@ def deployed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     found = Deployed(Lab(Path(tmp_path_factory.mktemp("kind") / "state")), CHOICES[request.param])
     try:
         found.lab.lab("up", "--release", request.param.split()[0])
+        found.seed = at_rest(found.lab)
         first = found.playbook("site")
         proved(first)
         warned = "the TrusteeConfig has the profile Permissive" in " ".join(first.output.split())
@@ -146,3 +149,22 @@ def test_a_removed_spoke_is_forgotten(deployed: Deployed) -> None:
     run = deployed.playbook("spoke_remove", coco_spoke="gone")
     assert run.code == 0, run.output
     assert deployed.playbook("verify", "--tags", "step13").code == 0
+
+
+def test_teardown_leaves_a_virgin_cluster(deployed: Deployed) -> None:
+    """A TrusteeConfig of somebody else (``test_where_the_operator_came_first``) keeps its operator and what it needs. One of ours goes
+    while its operator runs, with the KbsConfig made of it; what was ours and what was generated go, too."""
+    told = {"coco_teardown_confirm": "lab", "coco_teardown_crds": True, "coco_teardown_pods": True}
+    check = deployed.playbook("teardown", "--check")
+    assert "stays: TrusteeConfig trustee-operator-system/trusteeconfig: it was not made by this collection" in check.output
+    assert not [line for line in check.output.splitlines() if "would go: " in line and NAMESPACE in line]
+    deployed.lab.request("DELETE", f"{API}/trusteeconfigs/trusteeconfig")
+    wait(lambda: not deployed.get(f"{API}/kbsconfigs")["items"])
+    assert deployed.playbook("site", "--skip-tags", "step14").code == 0
+    run = deployed.playbook("teardown", **told)
+    assert run.code == 0, run.output
+    assert "TrusteeConfig, while its operator runs" in run.output
+    assert differences(deployed.seed, everything(deployed.lab)) == []
+    again = deployed.playbook("teardown", **told)
+    assert again.code == 0, again.output
+    assert "changed=0" in again.output

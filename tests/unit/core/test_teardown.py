@@ -205,6 +205,15 @@ def test_a_resource_of_others_keeps_everything() -> None:
     assert "Subscription sandboxed-containers-operator" in kept(result)
 
 
+def test_what_an_operator_made_of_others_is_theirs() -> None:
+    """The KbsConfig of somebody else's TrusteeConfig, into which step 12 wrote the secret resources: fields of ours in it, no more."""
+    parent = obj("TrusteeConfig", "theirs", TRUSTEE, "confidentialcontainers.org/v1alpha1", by=[THEIRS])
+    child = obj("KbsConfig", "made", TRUSTEE, "confidentialcontainers.org/v1alpha1", owner="TrusteeConfig-theirs")
+    result = plan("hub", hub(resources=[parent, child]))
+    assert going(result) == []
+    assert {"TrusteeConfig theirs", "KbsConfig made", "Secret kbs-https-key", "Subscription trustee-operator"} <= set(kept(result))
+
+
 def test_an_operator_of_others_stays_without_our_objects() -> None:
     facts = spoke()
     facts["inside"][0] = facts["subscriptions"][0] = olm("sandboxed-containers-operator", OSC, [THEIRS])[0]
