@@ -180,10 +180,10 @@ class Operator:
         status = pool_status(pool, target, nodes)
         if any(pool.get("status", {}).get(k) != v for k, v in status.items()):
             await self.kube.patch_status(pool, status)
-        behind = [n for n in nodes if annotation(n, "currentConfig") and annotation(n, "state") != "Degraded"
-                  and (annotation(n, "currentConfig") != target or annotation(n, "state") != "Done")]
         if later:
             return later
+        behind = [n for n in nodes if annotation(n, "currentConfig") and annotation(n, "state") != "Degraded"
+                  and (annotation(n, "currentConfig") != target or annotation(n, "state") != "Done")]
         running = self.rolling.get(key)
         due = bool(behind) and not pool["spec"].get("paused") and (running is None or running.done())
         later = self.gathers(key, "update", due)

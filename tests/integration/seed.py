@@ -47,7 +47,8 @@ def at_rest(lab: Lab) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for _ in range(12):
         changed = differences(found, found := everything(lab))
-        if not changed and sum(" ClusterRole /olm.og." in name for name in found) >= 6:
+        roles = sum(" ClusterRole /olm.og." in name for name in found)
+        if not changed and roles >= 6:
             return found
         time.sleep(5)
-    raise AssertionError(f"a lab that nobody uses does not come to rest: {changed}")
+    raise AssertionError(f"a lab that nobody uses does not come to rest: {roles} roles of OLM, changed: {changed}")
